@@ -1,0 +1,131 @@
+//! What can go wrong, as data: who refused, what it expected, what came.
+
+use std::path::PathBuf;
+
+use crate::tensor::Shape;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a request was refused. Nothing has been changed or written when one is returned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor does not have the shape that an operation needs.
+    #[error("{op}: {tensor} must have shape {expected}, got {got}")]
+    Shape {
+        /// The operation that refused, such as `conv2d`.
+        op: &'static str,
+        /// Which of its tensors.
+        tensor: &'static str,
+        /// The shape it needs, with the reason where that is not plain.
+        expected: String,
+        /// The shape that came.
+        got: Shape,
+    },
+
+    /// A number or a combination of options lies outside what an operation accepts.
+    #[error("{op}: {what} must be {expected}, got {got}")]
+    Value {
+        /// The operation or option group that refused.
+        op: &'static str,
+        /// Which argument.
+        what: &'static str,
+        /// The range it accepts.
+        expected: String,
+        /// The value that came.
+        got: String,
+    },
+
+    /// A name that is in no list.
+    #[error("unknown {kind} {got:?}{}; known: {}", did_you_mean(.nearest), .known.join(", "))]
+    UnknownName {
+        /// What was to be named: a sampler, a scheduler, a prompt word.
+        kind: &'static str,
+        /// The name that came.
+        got: String,
+        /// The known names nearest to it, best first; empty if none is near.
+        nearest: Vec<String>,
+        /// Every known name, or a sentence that says where they are listed.
+        known: Vec<String>,
+    },
+
+    /// A file cannot be opened, read, written, or is not what its name says.
+    #[error("{}: expected {expected}, got {got}", .path.display())]
+    File {
+        /// The file, or a name for embedded data.
+        path: PathBuf,
+        /// What should have been there.
+        expected: String,
+        /// What was found: the system's error, or a description.
+        got: String,
+    },
+
+    /// A weight file lacks a tensor that the model's configuration calls for.
+    #[error("{}: no tensor {name:?}", .path.display())]
+    MissingTensor {
+        /// The weight file.
+        path: PathBuf,
+        /// The tensor's full name.
+        name: String,
+    },
+
+    /// A tensor in a file has another shape or dtype than the model's configuration calls for.
+    #[error("{}: tensor {name:?} must be {expected}, got {got}", .path.display())]
+    FileTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's full name.
+        name: String,
+        /// The shape and dtype it should have.
+        expected: String,
+        /// The shape and dtype it has.
+        got: String,
+    },
+
+    /// A model, or a caller's denoiser or noise source, produced NaN or infinity.
+    #[error("{op}: {what} is not finite ({got} at element {index})")]
+    NotFinite {
+        /// Where it was noticed.
+        op: &'static str,
+        /// Which tensor.
+        what: &'static str,
+        /// The first offending element, in memory order.
+        index: usize,
+        /// Its value, as text.
+        got: String,
+    },
+
+    /// The caller asked to stop.
+    #[error("cancelled after step {done} of {of}")]
+    Cancelled {
+        /// Steps that were completed.
+        done: usize,
+        /// Steps that were asked for.
+        of: usize,
+    },
+}
+
+impl Error {
+    /// An [`Error::UnknownName`] with the nearest of `known` worked out by edit distance.
+    pub(crate) fn unknown_name<'a>(
+        kind: &'static str,
+        got: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        const CLOSE: f64 = 0.6;
+        let known: Vec<String> = known.into_iter().map(str::to_owned).collect();
+        let mut near: Vec<(f64, &String)> = known
+            .iter()
+            .map(|name| (strsim::jaro_winkler(got, name), name))
+            .filter(|(score, _)| *score > CLOSE)
+            .collect();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let nearest = near.into_iter().take(3).map(|(_, name)| name.clone()).collect();
+        Error::UnknownName { kind, got: got.to_owned(), nearest, known }
+    }
+}
+
+fn did_you_mean(nearest: &[String]) -> String {
+    if nearest.is_empty() { String::new() } else { format!(" (nearest: {})", nearest.join(", ")) }
+}

@@ -1,0 +1,5 @@
+//! Handwritten kernels, samplers and seed-exact noise for diffusion models.
+
+pub mod error;
+pub mod rng;
+pub mod tensor;

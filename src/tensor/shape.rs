@@ -1,0 +1,83 @@
+use std::fmt;
+use std::ops::Deref;
+
+/// The extents of a tensor, outermost first; at most five of them. The last one is contiguous.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    dims: [usize; Shape::MAX_RANK],
+    rank: usize,
+}
+
+impl Shape {
+    /// The largest number of dimensions: a batch of latents, one per step.
+    pub const MAX_RANK: usize = 5;
+
+    /// A shape from a slice of extents; `None` if there are more than [`Shape::MAX_RANK`] or their product overflows.
+    pub fn try_from_slice(extents: &[usize]) -> Option<Self> {
+        extents.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent))?;
+        let mut dims = [1; Shape::MAX_RANK];
+        dims.get_mut(..extents.len())?.copy_from_slice(extents);
+        Some(Shape { dims, rank: extents.len() })
+    }
+
+    /// The number of elements: the product of the extents, 1 for a scalar.
+    pub fn elements(&self) -> usize {
+        self.iter().product()
+    }
+
+    /// The last extent: channels in `[N, H, W, C]`. 1 for a scalar.
+    pub fn channels(&self) -> usize {
+        self.last().copied().unwrap_or(1)
+    }
+
+    /// The number of rows of [`Shape::channels`] elements each.
+    pub fn rows(&self) -> usize {
+        self.split_last().map_or(1, |(_, outer)| outer.iter().product())
+    }
+
+    /// The same shape with its first extent (the batch) replaced.
+    pub fn with_batch(mut self, batch: usize) -> Self {
+        self.dims[0] = batch;
+        self
+    }
+
+    /// The same shape with its last extent (the channels) replaced.
+    pub fn with_channels(mut self, channels: usize) -> Self {
+        self.dims[self.rank.saturating_sub(1)] = channels;
+        self
+    }
+}
+
+impl<const RANK: usize> From<[usize; RANK]> for Shape {
+    fn from(extents: [usize; RANK]) -> Self {
+        const { assert!(RANK <= Shape::MAX_RANK) };
+        let mut dims = [1; Shape::MAX_RANK];
+        dims[..RANK].copy_from_slice(&extents);
+        Shape { dims, rank: RANK }
+    }
+}
+
+impl Deref for Shape {
+    type Target = [usize];
+    fn deref(&self) -> &[usize] {
+        &self.dims[..self.rank]
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Anything that has a [`Shape`]: host tensors, device tensors, packed weights.
+pub trait Shaped {
+    /// Its logical shape.
+    fn shape(&self) -> Shape;
+}
