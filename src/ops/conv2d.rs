@@ -1,0 +1,76 @@
+use super::{Activation, Backend, expect_optional, expect_rank};
+use crate::error::{Error, Result};
+use crate::tensor::{Shape, Shaped};
+
+const OP: &str = "conv2d";
+
+/// A square 2-D convolution (cross-correlation, as networks mean it) with zero padding `(kernel - 1) / 2`.
+///
+/// `y[n, i, j, o] = activation(sum_{u, v, c} x'[n, i s + u - p, j s + v - p, c] weight[o, u, v, c]
+///                  + bias[o] + shift[n, o] + residual[n, i, j, o])`
+///
+/// where `s` is the stride, `p` the padding, and `x'` is `x`, or `x` with every pixel doubled both ways
+/// (nearest-neighbour upsampling) when `upsample` is set.
+///
+/// | tensor | shape |
+/// |---|---|
+/// | `x` | `[N, H, W, C]` |
+/// | `weight` | `[O, kernel, kernel, C]`, kernel odd |
+/// | `bias` | `[O]` |
+/// | `shift` | `[N, O]`: the time embedding's projection |
+/// | `residual` | as `y` |
+/// | `y` | `[N, ceil(H' / s), ceil(W' / s), O]`, `H'` and `W'` being those of `x'` |
+pub struct Conv2d<'a, B: Backend + ?Sized> {
+    /// The input.
+    pub x: &'a B::Tensor,
+    /// The packed weight.
+    pub weight: &'a B::Weight,
+    /// Added to every pixel.
+    pub bias: Option<&'a B::Tensor>,
+    /// Added to every pixel of item `n`.
+    pub shift: Option<&'a B::Tensor>,
+    /// Added before the activation.
+    pub residual: Option<&'a B::Tensor>,
+    /// Applied last; any but GEGLU.
+    pub activation: Activation,
+    /// 1 or 2.
+    pub stride: usize,
+    /// Whether `x` is doubled in height and width first.
+    pub upsample: bool,
+}
+
+impl<B: Backend + ?Sized> Conv2d<'_, B> {
+    /// The shape of `y`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the tensors do not fit the table above, [`Error::Value`] for another stride or GEGLU.
+    pub fn check(&self) -> Result<Shape> {
+        let [n, h, w, c] = expect_rank(OP, "x", self.x.shape(), "[N, H, W, C]")?;
+        let weight = self.weight.shape();
+        let [o, kernel, kernel_w, c_weight] = expect_rank(OP, "weight", weight, "[O, kernel, kernel, C]")?;
+        if kernel != kernel_w || kernel % 2 == 0 || c_weight != c {
+            let expected = format!("[O, kernel, kernel, {c}] with kernel odd");
+            return Err(Error::Shape { op: OP, tensor: "weight", expected, got: weight });
+        }
+        if !matches!(self.stride, 1 | 2) {
+            let (what, expected, got) = ("stride", "1 or 2".into(), self.stride.to_string());
+            return Err(Error::Value { op: OP, what, expected, got });
+        }
+        if self.activation == Activation::Geglu {
+            let (what, expected) = ("activation", "elementwise".into());
+            return Err(Error::Value { op: OP, what, expected, got: "GEGLU".into() });
+        }
+        let extent = |x: usize| (x << usize::from(self.upsample)).div_ceil(self.stride);
+        let y = [n, extent(h), extent(w), o].into();
+        expect_optional(OP, "bias", self.bias, [o].into())?;
+        expect_optional(OP, "shift", self.shift, [n, o].into())?;
+        expect_optional(OP, "residual", self.residual, y)?;
+        Ok(y)
+    }
+
+    /// Floating-point operations of the direct method, padding included, a multiply-add counted as two.
+    pub fn flops(&self) -> u64 {
+        let pixels = self.x.shape().rows() << (2 * usize::from(self.upsample));
+        2 * (pixels / (self.stride * self.stride)) as u64 * self.weight.shape().elements() as u64
+    }
+}
