@@ -2,5 +2,7 @@
 
 pub mod error;
 pub mod ops;
+pub mod reference;
 pub mod rng;
+pub mod sampling;
 pub mod tensor;

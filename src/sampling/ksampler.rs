@@ -1,0 +1,228 @@
+//! One run of a sampler over part of a schedule, as ComfyUI 0.3.64's KSampler (Advanced) has it.
+
+use super::denoiser::Denoiser;
+use super::model_sampling::ModelSampling;
+use super::noise::comfyui_source;
+use super::program::Program;
+use super::run::{Guidance, Inpaint, Observer, Run};
+use super::{Sampler, Scheduler};
+use crate::error::{Error, Result};
+use crate::ops::{Backend, Combine};
+use crate::rng::Mt19937;
+use crate::tensor::{Shaped, Tensor};
+
+const OP: &str = "ksampler";
+
+/// A model with all that sampling must know of it.
+pub struct Model<'a, B: Backend, D> {
+    /// What computes.
+    pub backend: &'a B,
+    /// What predicts.
+    pub denoiser: D,
+    /// The noise levels it was trained on.
+    pub sampling: ModelSampling,
+    /// What a latent is multiplied by before noise is added: 0.18215 for SD 1.x and 2.x, 0.13025 for SDXL.
+    pub latent_scale: f64,
+}
+
+/// The latents that a run starts from.
+#[derive(Debug, Clone, Copy)]
+pub struct LatentImage<'a> {
+    /// `[N, C, H, W]`, in the autoencoder's scale; zeros for a picture from nothing but noise.
+    pub samples: &'a Tensor,
+    /// `[N or 1, C or 1, H, W]` within `[0, 1]`: 1 where the run may paint, 0 where `samples` stay.
+    pub noise_mask: Option<&'a Tensor>,
+}
+
+impl<'a> From<&'a Tensor> for LatentImage<'a> {
+    fn from(samples: &'a Tensor) -> Self {
+        LatentImage { samples, noise_mask: None }
+    }
+}
+
+/// The settings of a run. Fields and meanings are those of ComfyUI's KSampler (Advanced).
+#[derive(Debug, Clone)]
+pub struct KSampler {
+    /// Seeds the initial noise and the sampler's own.
+    pub seed: u64,
+    /// Steps of the whole schedule.
+    pub steps: usize,
+    /// The strength of classifier-free guidance; at 1 the negative branch is not asked for.
+    pub cfg: f64,
+    /// The sampler.
+    pub sampler: Sampler,
+    /// The schedule.
+    pub scheduler: Scheduler,
+    /// How much of the picture is made anew, `[0, 1]`: a schedule of `steps / denoise` steps is entered for its last
+    /// `steps`. 0 returns the latents as they came.
+    pub denoise: f64,
+    /// The first step that is run.
+    pub start_step: usize,
+    /// The step before which the run ends; `None` for the last.
+    pub last_step: Option<usize>,
+    /// Whether a run that ends early goes to level 0 with its last step, or leaves its noise in.
+    pub force_full_denoise: bool,
+    /// Whether the latents are taken as they are, noise included.
+    pub disable_noise: bool,
+}
+
+/// What a run will do, known before it starts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The levels it visits.
+    pub sigmas: Vec<f32>,
+    /// The steps between them.
+    pub program: Program,
+}
+
+impl KSampler {
+    /// A whole run: denoise 1, from the first step to the last, with noise.
+    pub fn new(seed: u64, steps: usize, cfg: f64, sampler: Sampler, scheduler: Scheduler) -> Self {
+        KSampler {
+            seed,
+            steps,
+            cfg,
+            sampler,
+            scheduler,
+            denoise: 1.0,
+            start_step: 0,
+            last_step: None,
+            force_full_denoise: false,
+            disable_noise: false,
+        }
+    }
+
+    /// The levels and steps of the run; `None` if the window holds no step, and the latents come back as they are.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for settings outside their range.
+    pub fn plan(&self, sampling: &ModelSampling) -> Result<Option<Plan>> {
+        if !self.cfg.is_finite() {
+            let (what, expected) = ("cfg", "finite".into());
+            return Err(Error::Value { op: OP, what, expected, got: self.cfg.to_string() });
+        }
+        let mut sigmas = self.schedule(sampling)?;
+        if let Some(last_step) = self.last_step.filter(|last_step| last_step + 1 < sigmas.len()) {
+            sigmas.truncate(last_step + 1);
+            if self.force_full_denoise
+                && let Some(last) = sigmas.last_mut()
+            {
+                *last = 0.0;
+            }
+        }
+        if self.start_step + 1 >= sigmas.len() {
+            return Ok(None);
+        }
+        sigmas.drain(..self.start_step);
+        let program = self.sampler.program(sampling, &sigmas)?;
+        Ok(Some(Plan { sigmas, program }))
+    }
+
+    /// The whole schedule, after `denoise` has chosen its part.
+    fn schedule(&self, sampling: &ModelSampling) -> Result<Vec<f32>> {
+        const ALL: f64 = 0.9999;
+        if !(0.0..=1.0).contains(&self.denoise) {
+            let (what, expected) = ("denoise", "within [0, 1]".into());
+            return Err(Error::Value { op: OP, what, expected, got: self.denoise.to_string() });
+        }
+        if self.denoise > ALL {
+            return self.scheduler.sigmas(sampling, self.steps);
+        }
+        if self.denoise == 0.0 {
+            return Ok(Vec::new());
+        }
+        let mut sigmas = self.scheduler.sigmas(sampling, (self.steps as f64 / self.denoise) as usize)?;
+        sigmas.drain(..sigmas.len().saturating_sub(self.steps + 1));
+        Ok(sigmas)
+    }
+
+    /// Runs: latents in, latents out, `observe` called in every step.
+    ///
+    /// # Errors
+    /// [`Error::Value`] and [`Error::Shape`] for settings and latents outside their range, [`Error::NotFinite`] if the
+    /// model's answers are not numbers, [`Error::Cancelled`] if `observe` breaks, and what backend and model report.
+    pub fn sample<'l, B: Backend, D: Denoiser<B>>(
+        &self,
+        model: &mut Model<'_, B, D>,
+        latent: impl Into<LatentImage<'l>>,
+        observe: &mut Observer<'_, B>,
+    ) -> Result<Tensor> {
+        let LatentImage { samples, noise_mask } = latent.into();
+        expect_latents(samples)?;
+        let Some(Plan { sigmas, program }) = self.plan(&model.sampling)? else {
+            return Ok(samples.clone());
+        };
+        let (first, last) = (f64::from(sigmas[0]), f64::from(sigmas[sigmas.len() - 1]));
+        let backend = model.backend;
+        let shape = samples.shape();
+
+        let mut generator = Mt19937::new(self.seed);
+        let mut noise = Tensor::zeros(shape);
+        if !self.disable_noise {
+            generator.randn(noise.data_mut());
+        }
+        let noise = upload(backend, &noise)?;
+        let raw = upload(backend, samples)?;
+        let mut kept = backend.latent(shape)?;
+        backend.combine(&Combine { terms: &[(model.latent_scale as f32, &raw)] }, &mut kept)?;
+        let mut start = raw;
+        let (of_noise, of_latent) = model.sampling.initial_scaling(first);
+        let terms = [(of_noise as f32, &noise), (of_latent as f32, &kept)];
+        backend.combine(&Combine { terms: &terms }, &mut start)?;
+
+        let inpaint = match noise_mask {
+            None => None,
+            Some(mask) => {
+                expect_mask(mask)?;
+                let (mask, mixed) = (upload(backend, mask)?, backend.latent(shape)?);
+                Some(Inpaint { mask, kept, noise, mixed, sampling: &model.sampling })
+            }
+        };
+        let kind = self.sampler.properties().noise;
+        let source = comfyui_source(kind, self.seed, generator, &sigmas, shape.elements())?;
+        let guidance = Guidance(self.cfg);
+        let run = Run::new(backend, &mut model.denoiser, &program, start, guidance, source, inpaint)?;
+        let result = run.finish(observe)?;
+
+        let mut unscaled = backend.latent(shape)?;
+        let scale = model.latent_scale * model.sampling.latent_share(last);
+        backend.combine(&Combine { terms: &[((1.0 / scale) as f32, &result)] }, &mut unscaled)?;
+        let samples = backend.read_latent(&unscaled)?;
+        expect_finite("samples", &samples)?;
+        Ok(samples)
+    }
+}
+
+fn upload<B: Backend>(backend: &B, host: &Tensor) -> Result<B::Latent> {
+    let mut latent = backend.latent(host.shape())?;
+    backend.write_latent(host, &mut latent)?;
+    Ok(latent)
+}
+
+fn expect_latents(samples: &Tensor) -> Result<()> {
+    let shape = samples.shape();
+    if shape.len() != 4 || shape.contains(&0) {
+        let expected = "[N, C, H, W], none of them 0".into();
+        return Err(Error::Shape { op: OP, tensor: "samples", expected, got: shape });
+    }
+    expect_finite("latent samples", samples)
+}
+
+fn expect_finite(what: &'static str, tensor: &Tensor) -> Result<()> {
+    match tensor.data().iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(index) => {
+            Err(Error::NotFinite { op: OP, what, index, got: tensor.data()[index].to_string() })
+        }
+    }
+}
+
+fn expect_mask(mask: &Tensor) -> Result<()> {
+    match mask.data().iter().find(|value| !(0.0..=1.0).contains(*value)) {
+        None => Ok(()),
+        Some(value) => {
+            let (what, expected) = ("noise_mask", "within [0, 1]".into());
+            Err(Error::Value { op: OP, what, expected, got: value.to_string() })
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The machine that runs a [`Program`]: latents on a backend, a denoiser under guidance, a source of noise.
+
+use std::ops::ControlFlow;
+
+use super::denoiser::{Branch, Denoiser};
+use super::ModelSampling;
+use super::noise::NoiseSource;
+use super::program::{Instruction, Program, Slot};
+use crate::error::{Error, Result};
+use crate::ops::{Backend, Blend, Combine};
+use crate::tensor::{Shaped, Tensor};
+
+/// What an observer is shown in each step, after the step's first call of the model.
+pub struct Progress<'a, B: Backend> {
+    /// Steps done, this one included.
+    pub step: usize,
+    /// Steps in all.
+    pub of: usize,
+    /// The level that the step starts from.
+    pub sigma: f64,
+    /// The noisy latent that the model was shown.
+    pub x: &'a B::Latent,
+    /// The clean latent that it expects.
+    pub denoised: &'a B::Latent,
+}
+
+/// Looks on, step by step; [`ControlFlow::Break`] ends the run with [`Error::Cancelled`].
+pub type Observer<'a, B> = dyn FnMut(&Progress<'_, B>) -> ControlFlow<()> + 'a;
+
+/// Classifier-free guidance: `denoised = negative + cfg (positive - negative)`. At 1 the negative is not asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Guidance(pub f64);
+
+impl Guidance {
+    fn branches(self) -> &'static [Branch] {
+        const NO_GUIDANCE: f64 = 1e-9;
+        if (self.0 - 1.0).abs() <= NO_GUIDANCE {
+            &[Branch::Positive]
+        } else {
+            &[Branch::Positive, Branch::Negative]
+        }
+    }
+}
+
+/// What keeps part of a latent as it was: where `mask` is 0 the model is shown `kept` under the level's noise, and its
+/// answer is overruled.
+pub(super) struct Inpaint<'a, B: Backend> {
+    pub mask: B::Latent,
+    pub kept: B::Latent,
+    pub noise: B::Latent,
+    /// What the model is shown.
+    pub mixed: B::Latent,
+    pub sampling: &'a ModelSampling,
+}
+
+/// A run in progress.
+pub(super) struct Run<'a, B: Backend, D> {
+    backend: &'a B,
+    denoiser: &'a mut D,
+    noise: Box<dyn NoiseSource>,
+    guidance: Guidance,
+    inpaint: Option<Inpaint<'a, B>>,
+    program: &'a Program,
+    slots: Vec<B::Latent>,
+    /// The branches' predictions; also where an inpainting run mixes what it shows the model.
+    scratch: [B::Latent; 2],
+    drawn: Tensor,
+}
+
+impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
+    /// A run of `program` from the noisy latent `start`.
+    pub fn new(
+        backend: &'a B,
+        denoiser: &'a mut D,
+        program: &'a Program,
+        start: B::Latent,
+        guidance: Guidance,
+        noise: Box<dyn NoiseSource>,
+        inpaint: Option<Inpaint<'a, B>>,
+    ) -> Result<Self> {
+        let shape = start.shape();
+        let mut slots = vec![start];
+        while slots.len() < program.slots() {
+            slots.push(backend.latent(shape)?);
+        }
+        let scratch = [backend.latent(shape)?, backend.latent(shape)?];
+        let drawn = Tensor::zeros(shape);
+        Ok(Run { backend, denoiser, noise, guidance, inpaint, program, slots, scratch, drawn })
+    }
+
+    /// Runs every step; the result.
+    pub fn finish(mut self, observe: &mut Observer<'_, B>) -> Result<B::Latent> {
+        let program = self.program;
+        let of = program.steps().len();
+        for (done, step) in program.steps().iter().enumerate() {
+            let mut unseen = true;
+            for instruction in &step.instructions {
+                self.execute(instruction)?;
+                if let Instruction::Denoise { x, out, .. } = instruction
+                    && std::mem::take(&mut unseen)
+                {
+                    let (x, denoised) = (&self.slots[x.0], &self.slots[out.0]);
+                    let progress = Progress { step: done + 1, of, sigma: step.sigma, x, denoised };
+                    if observe(&progress).is_break() {
+                        return Err(Error::Cancelled { done, of });
+                    }
+                }
+            }
+        }
+        Ok(self.slots.swap_remove(program.result().0))
+    }
+
+    fn execute(&mut self, instruction: &Instruction) -> Result<()> {
+        match *instruction {
+            Instruction::Denoise { x, sigma, out } => self.denoise(x, sigma, out),
+            Instruction::Noise { sigma, sigma_next, out } => {
+                self.noise.draw(sigma, sigma_next, self.drawn.data_mut())?;
+                self.backend.write_latent(&self.drawn, &mut self.slots[out.0])
+            }
+            Instruction::Combine { ref terms, out } => {
+                let (out, inputs) = out_and_inputs(&mut self.slots, out);
+                let terms: Vec<_> = terms.iter().map(|&(coefficient, slot)| (coefficient as f32, inputs(slot))).collect();
+                self.backend.combine(&Combine { terms: &terms }, out)
+            }
+        }
+    }
+
+    fn denoise(&mut self, x: Slot, sigma: f64, out: Slot) -> Result<()> {
+        let backend = self.backend;
+        let (out, inputs) = out_and_inputs(&mut self.slots, out);
+        let mut x = inputs(x);
+        if let Some(Inpaint { mask, kept, noise, mixed, sampling }) = &mut self.inpaint {
+            let (of_noise, of_kept) = sampling.noise_scaling(sigma);
+            let terms = [(of_noise as f32, &*noise), (of_kept as f32, &*kept)];
+            backend.combine(&Combine { terms: &terms }, &mut self.scratch[0])?;
+            backend.blend(&Blend { a: x, b: &self.scratch[0], mask }, mixed)?;
+            x = mixed;
+        }
+
+        let branches = self.guidance.branches();
+        if let [_] = branches {
+            self.denoiser.denoise(x, sigma, branches, std::slice::from_mut(out))?;
+        } else {
+            self.denoiser.denoise(x, sigma, branches, &mut self.scratch)?;
+            let [positive, negative] = &self.scratch;
+            let cfg = self.guidance.0;
+            let terms = [(cfg as f32, positive), ((1.0 - cfg) as f32, negative)];
+            backend.combine(&Combine { terms: &terms }, out)?;
+        }
+
+        if let Some(Inpaint { mask, kept, .. }) = &self.inpaint {
+            let answer = &mut self.scratch[0];
+            backend.blend(&Blend { a: out, b: kept, mask }, answer)?;
+            std::mem::swap(out, answer);
+        }
+        Ok(())
+    }
+}
+
+/// The latent that an instruction writes, and a way to those that it reads: a program never lets the two be one.
+fn out_and_inputs<T>(slots: &mut [T], out: Slot) -> (&mut T, impl Fn(Slot) -> &T) {
+    let (below, rest) = slots.split_at_mut(out.0);
+    let (written, above) = rest.split_at_mut(1);
+    (&mut written[0], move |slot: Slot| if slot < out { &below[slot.0] } else { &above[slot.0 - out.0 - 1] })
+}
