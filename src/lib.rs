@@ -2,5 +2,6 @@
 
 pub mod error;
 pub mod ops;
+pub mod reference;
 pub mod rng;
 pub mod tensor;
