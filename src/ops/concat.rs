@@ -1,6 +1,8 @@
 use super::{Backend, expect_shape};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
+
+const OP: &str = "concat";
 
 /// Joins two tensors along the channels: `y[.., ..A] = a`, `y[.., A..] = b`.
 ///
@@ -20,10 +22,13 @@ impl<B: Backend + ?Sized> Concat<'_, B> {
     /// The shape of `y`.
     ///
     /// # Errors
-    /// [`crate::error::Error::Shape`] if the two differ in more than their channels.
+    /// [`Error::Shape`] if the two differ in more than their channels.
     pub fn check(&self) -> Result<Shape> {
         let (a, b) = (self.a.shape(), self.b.shape());
-        expect_shape("concat", "b", b, a.with_channels(b.channels()))?;
+        if a.is_empty() {
+            return Err(Error::Shape { op: OP, tensor: "a", expected: "[.., A]".into(), got: a });
+        }
+        expect_shape(OP, "b", b, a.with_channels(b.channels()))?;
         Ok(a.with_channels(a.channels() + b.channels()))
     }
 }

@@ -1,4 +1,4 @@
-use super::{Activation, Backend, expect_optional, expect_shape};
+use super::{Activation, Backend, expect_optional};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
 
@@ -38,7 +38,9 @@ impl<B: Backend + ?Sized> Linear<'_, B> {
         let &[outputs, inputs] = &*weight else {
             return Err(Error::Shape { op: OP, tensor: "weight", expected: "[M, K]".into(), got: weight });
         };
-        expect_shape(OP, "x", x, x.with_channels(inputs))?;
+        if x.is_empty() || x.channels() != inputs {
+            return Err(Error::Shape { op: OP, tensor: "x", expected: format!("[.., {inputs}]"), got: x });
+        }
         expect_optional(OP, "bias", self.bias, [outputs].into())?;
         if self.activation != Activation::Geglu {
             let y = x.with_channels(outputs);

@@ -29,7 +29,7 @@ pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 
 use crate::error::{Error, Result};
-use crate::tensor::{Shape, Shaped, Tensor};
+use crate::tensor::{Element, Shape, Shaped, Tensor};
 
 /// What computes: the reference, a CPU, a GPU.
 ///
@@ -128,7 +128,12 @@ pub trait Backend: Send + Sync {
 }
 
 /// Refuses `tensor` unless it has just the shape `expected`.
-fn expect_shape(op: &'static str, tensor: &'static str, got: Shape, expected: Shape) -> Result<()> {
+pub(crate) fn expect_shape(
+    op: &'static str,
+    tensor: &'static str,
+    got: Shape,
+    expected: Shape,
+) -> Result<()> {
     if got == expected {
         return Ok(());
     }
@@ -156,4 +161,32 @@ fn expect_rank<const RANK: usize>(
         Ok(extents) if !extents.contains(&0) => Ok(extents),
         _ => Err(Error::Shape { op, tensor, expected: format!("{expected}, none of them 0"), got }),
     }
+}
+
+/// Refuses a weight that is neither a linear layer's nor a convolution's; for [`Backend::pack`].
+pub(crate) fn expect_weight(got: Shape) -> Result<()> {
+    match *got {
+        [_, _] => Ok(()),
+        [_, kernel_h, kernel_w, _] if kernel_h == kernel_w && kernel_h % 2 == 1 => Ok(()),
+        _ => {
+            let expected = "[M, K] or [O, kernel, kernel, C] with kernel odd".into();
+            Err(Error::Shape { op: "pack", tensor: "weight", expected, got })
+        }
+    }
+}
+
+/// A tensor of zeros in host memory, refused where there is too little; for [`Backend::empty`].
+pub(crate) fn host_tensor<E: Element>(shape: Shape) -> Result<Tensor<E>> {
+    let refuse = || Error::Value {
+        op: "empty",
+        what: "memory",
+        expected: format!("enough for {shape} {} values", E::DTYPE),
+        got: "too little".into(),
+    };
+    let elements = shape.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
+    let elements = elements.ok_or_else(refuse)?;
+    let mut data = Vec::new();
+    data.try_reserve_exact(elements).map_err(|_| refuse())?;
+    data.resize(elements, E::default());
+    Tensor::new(shape, data)
 }

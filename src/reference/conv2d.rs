@@ -1,0 +1,45 @@
+use super::Reference;
+use super::real::{Real, activate, dot, offset};
+use crate::ops::Conv2d;
+use crate::tensor::{Shape, Shaped};
+
+pub(super) fn conv2d<F: Real>(op: &Conv2d<'_, Reference<F>>, shape: Shape, y: &mut [F]) {
+    let [items, height, width, outputs] = four(shape);
+    let [_, _, kernel, inputs] = four(op.weight.shape());
+    for n in 0..items {
+        for i in 0..height {
+            for j in 0..width {
+                for o in 0..outputs {
+                    let at = offset([items, height, width, outputs], [n, i, j, o]);
+                    let mut sum = F::default();
+                    for u in 0..kernel {
+                        for v in 0..kernel {
+                            let weight = offset([outputs, kernel, kernel, inputs], [o, u, v, 0]);
+                            if let Some(pixel) = pixel(op, n, i * op.stride + u, j * op.stride + v) {
+                                sum += dot(pixel, &op.weight.data()[weight..][..inputs]);
+                            }
+                        }
+                    }
+                    sum += op.bias.map_or(F::default(), |bias| bias.data()[o]);
+                    sum += op.shift.map_or(F::default(), |shift| shift.data()[n * outputs + o]);
+                    sum += op.residual.map_or(F::default(), |residual| residual.data()[at]);
+                    y[at] = activate(sum, op.activation);
+                }
+            }
+        }
+    }
+}
+
+/// The channels of `x'[n, i - p, j - p]`; `None` in the padding.
+fn pixel<'a, F: Real>(op: &Conv2d<'a, Reference<F>>, n: usize, i: usize, j: usize) -> Option<&'a [F]> {
+    let [items, height, width, channels] = four(op.x.shape());
+    let padding = (op.weight.shape()[1] - 1) / 2;
+    let doubled = usize::from(op.upsample);
+    let i = i.checked_sub(padding).map(|i| i >> doubled).filter(|&i| i < height)?;
+    let j = j.checked_sub(padding).map(|j| j >> doubled).filter(|&j| j < width)?;
+    Some(&op.x.data()[offset([items, height, width, channels], [n, i, j, 0])..][..channels])
+}
+
+fn four(shape: Shape) -> [usize; 4] {
+    [shape[0], shape[1], shape[2], shape[3]]
+}
