@@ -5,6 +5,7 @@ use super::model_sampling::ModelSampling;
 use super::noise::comfyui_source;
 use super::program::Program;
 use super::run::{Guidance, Inpaint, Observer, Run};
+use super::samplers::NoiseKind;
 use super::{Sampler, Scheduler};
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Combine};
@@ -179,6 +180,7 @@ impl KSampler {
             }
         };
         let kind = self.sampler.properties().noise;
+        let kind = if program.draws_noise() { kind } else { NoiseKind::None };
         let source = comfyui_source(kind, self.seed, generator, &sigmas, shape.elements())?;
         let guidance = Guidance(self.cfg);
         let run = Run::new(backend, &mut model.denoiser, &program, start, guidance, source, inpaint)?;
@@ -211,9 +213,7 @@ fn expect_latents(samples: &Tensor) -> Result<()> {
 fn expect_finite(what: &'static str, tensor: &Tensor) -> Result<()> {
     match tensor.data().iter().position(|value| !value.is_finite()) {
         None => Ok(()),
-        Some(index) => {
-            Err(Error::NotFinite { op: OP, what, index, got: tensor.data()[index].to_string() })
-        }
+        Some(index) => Err(Error::NotFinite { op: OP, what, index, got: tensor.data()[index].to_string() }),
     }
 }
 

@@ -122,9 +122,8 @@ impl ModelSampling {
             levels: Levels::Shifted { shift },
             sigmas: Vec::new(),
         };
-        model.sigmas = (1..=TIMESTEPS)
-            .map(|t| model.sigma(t as f32 / TIMESTEPS as f32 * TIMESTEPS as f32))
-            .collect();
+        model.sigmas =
+            (1..=TIMESTEPS).map(|t| model.sigma(t as f32 / TIMESTEPS as f32 * TIMESTEPS as f32)).collect();
         Ok(model)
     }
 
@@ -172,8 +171,8 @@ impl ModelSampling {
             Levels::Table { log_sigmas } => {
                 let log_sigma = sigma.ln();
                 let distance = |row: &f32| (log_sigma - row).abs();
-                let nearest =
-                    (0..log_sigmas.len()).min_by(|&a, &b| distance(&log_sigmas[a]).total_cmp(&distance(&log_sigmas[b])));
+                let nearest = (0..log_sigmas.len())
+                    .min_by(|&a, &b| distance(&log_sigmas[a]).total_cmp(&distance(&log_sigmas[b])));
                 nearest.unwrap_or(0) as f32
             }
             Levels::Shifted { .. } => sigma * TIMESTEPS as f32,

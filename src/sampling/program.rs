@@ -104,6 +104,12 @@ impl Program {
         self.result
     }
 
+    /// Whether a run draws noise after its start.
+    pub fn draws_noise(&self) -> bool {
+        let draws = |i: &Instruction| matches!(i, Instruction::Noise { .. });
+        self.steps.iter().any(|step| step.instructions.iter().any(draws))
+    }
+
     /// How often the model will be asked, branches of guidance counted as one.
     pub fn model_calls(&self) -> usize {
         let asks = |i: &&Instruction| matches!(i, Instruction::Denoise { .. });
@@ -264,7 +270,9 @@ impl Builder {
         let Builder { mut steps, values } = self;
         let instructions = || 0..;
         let mut last_use = vec![0; values];
-        for (time, instruction) in instructions().zip(steps.iter_mut().flat_map(|step| &mut step.instructions)) {
+        for (time, instruction) in
+            instructions().zip(steps.iter_mut().flat_map(|step| &mut step.instructions))
+        {
             last_use[instruction.out().0] = time;
             instruction.inputs_mut().into_iter().for_each(|slot| last_use[slot.0] = time);
         }
@@ -273,7 +281,9 @@ impl Builder {
         let mut slot_of = vec![Slot(usize::MAX); values];
         slot_of[0] = Program::START;
         let mut alive = vec![Some(0)];
-        for (time, instruction) in instructions().zip(steps.iter_mut().flat_map(|step| &mut step.instructions)) {
+        for (time, instruction) in
+            instructions().zip(steps.iter_mut().flat_map(|step| &mut step.instructions))
+        {
             let out = instruction.out().0;
             let slot = alive.iter().position(Option::is_none).unwrap_or_else(|| {
                 alive.push(None);

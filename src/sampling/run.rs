@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use super::denoiser::{Branch, Denoiser};
 use super::ModelSampling;
+use super::denoiser::{Branch, Denoiser};
 use super::noise::NoiseSource;
 use super::program::{Instruction, Program, Slot};
 use crate::error::{Error, Result};
@@ -119,7 +119,8 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
             }
             Instruction::Combine { ref terms, out } => {
                 let (out, inputs) = out_and_inputs(&mut self.slots, out);
-                let terms: Vec<_> = terms.iter().map(|&(coefficient, slot)| (coefficient as f32, inputs(slot))).collect();
+                let terms: Vec<_> =
+                    terms.iter().map(|&(coefficient, slot)| (coefficient as f32, inputs(slot))).collect();
                 self.backend.combine(&Combine { terms: &terms }, out)
             }
         }
@@ -158,8 +159,9 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
 }
 
 /// The latent that an instruction writes, and a way to those that it reads: a program never lets the two be one.
-fn out_and_inputs<T>(slots: &mut [T], out: Slot) -> (&mut T, impl Fn(Slot) -> &T) {
+fn out_and_inputs<'a, T>(slots: &'a mut [T], out: Slot) -> (&'a mut T, impl Fn(Slot) -> &'a T) {
     let (below, rest) = slots.split_at_mut(out.0);
     let (written, above) = rest.split_at_mut(1);
+    let (below, above): (&'a [T], &'a [T]) = (below, above);
     (&mut written[0], move |slot: Slot| if slot < out { &below[slot.0] } else { &above[slot.0 - out.0 - 1] })
 }

@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::tensor::{Shaped, Tensor};
 
+const OP: &str = "variations";
+
 /// The settings of the node, by its names.
 #[derive(Debug, Clone)]
 pub struct Variations {
@@ -40,7 +42,7 @@ impl Variations {
     pub fn fork_step(&self) -> Result<usize> {
         if !(0.0..=1.0).contains(&self.variation_strength) {
             return Err(Error::Value {
-                op: "variations",
+                op: OP,
                 what: "variation_strength",
                 expected: "within [0, 1]".into(),
                 got: self.variation_strength.to_string(),
@@ -55,7 +57,8 @@ impl Variations {
     /// [`Error::Value`] for settings outside their range.
     pub fn composition(&self) -> Result<KSampler> {
         let last_step = Some(self.fork_step()?);
-        let whole = KSampler::new(self.noise_seed, self.steps, self.cfg, self.sampler.clone(), self.scheduler);
+        let whole =
+            KSampler::new(self.noise_seed, self.steps, self.cfg, self.sampler.clone(), self.scheduler);
         Ok(KSampler { last_step, ..whole })
     }
 
@@ -65,14 +68,18 @@ impl Variations {
     /// [`Error::Value`] for settings outside their range.
     pub fn variation(&self) -> Result<KSampler> {
         let start_step = self.fork_step()?;
-        let cfg = (self.cfg * self.cfg_scale).max(1.0);
+        let cfg = self.cfg * self.cfg_scale;
+        if !cfg.is_finite() {
+            let (what, expected) = ("cfg * cfg_scale", "finite".into());
+            return Err(Error::Value { op: OP, what, expected, got: cfg.to_string() });
+        }
         let sampler = "dpmpp_2m_sde".parse()?;
         Ok(KSampler {
             start_step,
             last_step: Some(self.steps),
             force_full_denoise: true,
             disable_noise: true,
-            ..KSampler::new(self.variation_seed, self.steps, cfg, sampler, self.scheduler)
+            ..KSampler::new(self.variation_seed, self.steps, cfg.max(1.0), sampler, self.scheduler)
         })
     }
 

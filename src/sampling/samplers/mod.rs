@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::program::{Builder, Program, Value};
 use super::ModelSampling;
+use super::program::{Builder, Program, Value};
 use crate::error::{Error, Result};
 
 mod ancestral;
@@ -145,12 +145,13 @@ fn from_options<A: Algorithm + DeserializeOwned + 'static>(
     name: &'static str,
     options: &serde_json::Map<String, Json>,
 ) -> Result<Arc<dyn Algorithm>> {
-    let algorithm: A = serde_json::from_value(Json::Object(options.clone())).map_err(|error| Error::Value {
-        op: name,
-        what: "options",
-        expected: "those its documentation lists".into(),
-        got: error.to_string(),
-    })?;
+    let algorithm: A =
+        serde_json::from_value(Json::Object(options.clone())).map_err(|error| Error::Value {
+            op: name,
+            what: "options",
+            expected: "those its documentation lists".into(),
+            got: error.to_string(),
+        })?;
     Ok(Arc::new(algorithm))
 }
 

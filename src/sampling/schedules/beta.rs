@@ -15,7 +15,9 @@ pub(super) fn levels(model: &ModelSampling, steps: usize) -> Result<Vec<f32>> {
     })?;
     let mut rows: Vec<usize> = (0..steps)
         .map(|step| {
-            let quantile = distribution.inverse_cdf(1.0 - step as f64 / steps as f64);
+            let share = 1.0 - step as f64 / steps as f64;
+            // The middle lies halfway between two rows, where the last bit would decide; by symmetry it is exact.
+            let quantile = if share == 0.5 { 0.5 } else { distribution.inverse_cdf(share) };
             (quantile * (table.len() - 1) as f64).round_ties_even() as usize
         })
         .collect();

@@ -1,0 +1,55 @@
+//! Schedules against ComfyUI 0.3.64: `tests/golden/schedules.safetensors`.
+
+mod support;
+
+use noisefork::sampling::{Betas, ModelSampling, Scheduler};
+use noisefork::tensor::Tensor;
+use support::compare::assert_close;
+use support::golden::{Case, Golden};
+
+const RELATIVE_TOLERANCE: f64 = 1e-5;
+
+fn model(name: &str) -> Option<ModelSampling> {
+    match name {
+        "eps" => ModelSampling::eps(Betas::STABLE_DIFFUSION),
+        "eps_cosine" => ModelSampling::eps(Betas::Cosine),
+        "eps_sd1_edges" => ModelSampling::eps(Betas::ScaledLinear { start: 0.001, end: 0.02 }),
+        "flow_shift1" => ModelSampling::flow(1.0),
+        "flow_shift3" => ModelSampling::flow(3.0),
+        _ => return None,
+    }
+    .ok()
+}
+
+fn assert_levels(what: &str, got: &[f32], want: &Tensor) {
+    assert_eq!(got.len(), want.data().len(), "{what}: {got:?} against {:?}", want.data());
+    for (index, (got, want)) in got.iter().zip(want.data()).enumerate() {
+        assert_close(&format!("{what} [{index}]"), &[*got], &[*want], RELATIVE_TOLERANCE * f64::from(want.abs()));
+    }
+}
+
+fn describe(case: &Case) -> String {
+    format!("{} {} {}", case.str("model"), case.str("scheduler"), case.usize("steps"))
+}
+
+#[test]
+fn every_schedule_of_every_model() {
+    let golden = Golden::open("schedules");
+    let (mut ran, mut exact) = (0, 0);
+    for case in golden.cases().iter().filter(|case| !case.has("kind")) {
+        let Some(model) = model(case.str("model")) else { continue };
+        let scheduler: Scheduler = case.str("scheduler").parse().unwrap();
+        let sigmas = scheduler.sigmas(&model, case.usize("steps")).unwrap();
+        ran += 1;
+        if case.has("nonfinite") {
+            // The reference divides 0 by 0 here; from the top to 0 is the right answer.
+            assert_eq!(sigmas, [model.sigma_max(), 0.0], "{}", describe(case));
+            continue;
+        }
+        let want = case.tensor("sigmas");
+        assert_levels(&describe(case), &sigmas, &want);
+        exact += usize::from(sigmas == want.data());
+    }
+    println!("schedules: {ran} cases, {exact} of them bit for bit");
+    assert_eq!(ran, 495);
+}

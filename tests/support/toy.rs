@@ -1,0 +1,51 @@
+//! A model whose answers are known in closed form: the posterior mean of a mixture of two Gaussians, elementwise.
+
+use noisefork::error::Result;
+use noisefork::sampling::{Branch, Denoiser};
+use noisefork::reference::Reference;
+use noisefork::tensor::Tensor;
+
+/// Components of equal weight with means `-0.8 + c` and `0.7 + c` and deviation 0.5; `c` is what each branch of
+/// guidance is conditioned on.
+pub struct Toy {
+    /// How often it has been asked, branches counted as one.
+    pub calls: usize,
+}
+
+impl Toy {
+    const MEANS: [f64; 2] = [-0.8, 0.7];
+    const DEVIATION: f64 = 0.5;
+
+    fn posterior_mean(x: f64, sigma: f64, c: f64) -> f64 {
+        let (noise, own) = (sigma * sigma, Self::DEVIATION * Self::DEVIATION);
+        let v = noise + own;
+        let means = Self::MEANS.map(|mean| mean + c);
+        let logits = means.map(|mean| -(x - mean).powi(2) / (2.0 * v));
+        let top = logits[0].max(logits[1]);
+        let weights = logits.map(|logit| (logit - top).exp());
+        let answers = means.map(|mean| (mean * noise + x * own) / v);
+        (weights[0] * answers[0] + weights[1] * answers[1]) / (weights[0] + weights[1])
+    }
+}
+
+impl Denoiser<Reference<f32>> for Toy {
+    fn denoise(
+        &mut self,
+        x: &Tensor,
+        sigma: f64,
+        branches: &[Branch],
+        denoised: &mut [Tensor],
+    ) -> Result<()> {
+        self.calls += 1;
+        for (branch, out) in branches.iter().zip(denoised) {
+            let c = match branch {
+                Branch::Positive => 0.25,
+                Branch::Negative => -0.15,
+            };
+            for (out, &x) in out.data_mut().iter_mut().zip(x.data()) {
+                *out = Self::posterior_mean(f64::from(x), sigma, c) as f32;
+            }
+        }
+        Ok(())
+    }
+}
