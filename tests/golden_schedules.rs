@@ -24,7 +24,12 @@ fn model(name: &str) -> Option<ModelSampling> {
 fn assert_levels(what: &str, got: &[f32], want: &Tensor) {
     assert_eq!(got.len(), want.data().len(), "{what}: {got:?} against {:?}", want.data());
     for (index, (got, want)) in got.iter().zip(want.data()).enumerate() {
-        assert_close(&format!("{what} [{index}]"), &[*got], &[*want], RELATIVE_TOLERANCE * f64::from(want.abs()));
+        assert_close(
+            &format!("{what} [{index}]"),
+            &[*got],
+            &[*want],
+            RELATIVE_TOLERANCE * f64::from(want.abs()),
+        );
     }
 }
 

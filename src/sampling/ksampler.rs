@@ -4,7 +4,7 @@ use super::denoiser::Denoiser;
 use super::model_sampling::ModelSampling;
 use super::noise::comfyui_source;
 use super::program::Program;
-use super::run::{Guidance, Inpaint, Observer, Run};
+use super::run::{Inpaint, Observer, Run};
 use super::samplers::NoiseKind;
 use super::{Sampler, Scheduler};
 use crate::error::{Error, Result};
@@ -182,9 +182,8 @@ impl KSampler {
         let kind = self.sampler.properties().noise;
         let kind = if program.draws_noise() { kind } else { NoiseKind::None };
         let source = comfyui_source(kind, self.seed, generator, &sigmas, shape.elements())?;
-        let guidance = Guidance(self.cfg);
-        let run = Run::new(backend, &mut model.denoiser, &program, start, guidance, source, inpaint)?;
-        let result = run.finish(observe)?;
+        let run = Run::new(backend, &mut model.denoiser, &program, start, self.cfg, source)?;
+        let result = run.inpainting(inpaint).finish(observe)?;
 
         let mut unscaled = backend.latent(shape)?;
         let scale = model.latent_scale * model.sampling.latent_share(last);

@@ -16,7 +16,7 @@ pub use denoiser::{Branch, Denoiser};
 pub use ksampler::{KSampler, LatentImage, Model, Plan};
 pub use model_sampling::{Betas, ModelSampling, Prediction};
 pub use noise::NoiseSource;
-pub use run::{Observer, Progress};
+pub use run::{Observer, Progress, Run};
 pub use samplers::Sampler;
 pub use schedules::Scheduler;
 pub use variations::Variations;

@@ -27,19 +27,11 @@ pub struct Progress<'a, B: Backend> {
 /// Looks on, step by step; [`ControlFlow::Break`] ends the run with [`Error::Cancelled`].
 pub type Observer<'a, B> = dyn FnMut(&Progress<'_, B>) -> ControlFlow<()> + 'a;
 
-/// Classifier-free guidance: `denoised = negative + cfg (positive - negative)`. At 1 the negative is not asked for.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Guidance(pub f64);
-
-impl Guidance {
-    fn branches(self) -> &'static [Branch] {
-        const NO_GUIDANCE: f64 = 1e-9;
-        if (self.0 - 1.0).abs() <= NO_GUIDANCE {
-            &[Branch::Positive]
-        } else {
-            &[Branch::Positive, Branch::Negative]
-        }
-    }
+/// What classifier-free guidance of this strength asks the model for: `denoised = negative + cfg (positive - negative)`,
+/// which at 1 needs no negative.
+fn branches(cfg: f64) -> &'static [Branch] {
+    const NO_GUIDANCE: f64 = 1e-9;
+    if (cfg - 1.0).abs() <= NO_GUIDANCE { &[Branch::Positive] } else { &[Branch::Positive, Branch::Negative] }
 }
 
 /// What keeps part of a latent as it was: where `mask` is 0 the model is shown `kept` under the level's noise, and its
@@ -53,12 +45,12 @@ pub(super) struct Inpaint<'a, B: Backend> {
     pub sampling: &'a ModelSampling,
 }
 
-/// A run in progress.
-pub(super) struct Run<'a, B: Backend, D> {
+/// A run of a program on a backend.
+pub struct Run<'a, B: Backend, D> {
     backend: &'a B,
     denoiser: &'a mut D,
     noise: Box<dyn NoiseSource>,
-    guidance: Guidance,
+    cfg: f64,
     inpaint: Option<Inpaint<'a, B>>,
     program: &'a Program,
     slots: Vec<B::Latent>,
@@ -68,15 +60,17 @@ pub(super) struct Run<'a, B: Backend, D> {
 }
 
 impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
-    /// A run of `program` from the noisy latent `start`.
+    /// A run of `program` from the noisy latent `start`, under guidance of strength `cfg`, with noise from `noise`.
+    ///
+    /// # Errors
+    /// Those of [`Backend::latent`]: too little memory.
     pub fn new(
         backend: &'a B,
         denoiser: &'a mut D,
         program: &'a Program,
         start: B::Latent,
-        guidance: Guidance,
+        cfg: f64,
         noise: Box<dyn NoiseSource>,
-        inpaint: Option<Inpaint<'a, B>>,
     ) -> Result<Self> {
         let shape = start.shape();
         let mut slots = vec![start];
@@ -85,10 +79,18 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
         }
         let scratch = [backend.latent(shape)?, backend.latent(shape)?];
         let drawn = Tensor::zeros(shape);
-        Ok(Run { backend, denoiser, noise, guidance, inpaint, program, slots, scratch, drawn })
+        Ok(Run { backend, denoiser, noise, cfg, inpaint: None, program, slots, scratch, drawn })
     }
 
-    /// Runs every step; the result.
+    /// The same run with part of the latent kept.
+    pub(super) fn inpainting(self, inpaint: Option<Inpaint<'a, B>>) -> Self {
+        Run { inpaint, ..self }
+    }
+
+    /// Runs every step and returns the result, `observe` called in each.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] if `observe` breaks, and what backend, model and noise report.
     pub fn finish(mut self, observe: &mut Observer<'_, B>) -> Result<B::Latent> {
         let program = self.program;
         let of = program.steps().len();
@@ -138,14 +140,13 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
             x = mixed;
         }
 
-        let branches = self.guidance.branches();
+        let branches = branches(self.cfg);
         if let [_] = branches {
             self.denoiser.denoise(x, sigma, branches, std::slice::from_mut(out))?;
         } else {
             self.denoiser.denoise(x, sigma, branches, &mut self.scratch)?;
             let [positive, negative] = &self.scratch;
-            let cfg = self.guidance.0;
-            let terms = [(cfg as f32, positive), ((1.0 - cfg) as f32, negative)];
+            let terms = [(self.cfg as f32, positive), ((1.0 - self.cfg) as f32, negative)];
             backend.combine(&Combine { terms: &terms }, out)?;
         }
 

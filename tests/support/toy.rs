@@ -1,8 +1,8 @@
 //! A model whose answers are known in closed form: the posterior mean of a mixture of two Gaussians, elementwise.
 
 use noisefork::error::Result;
-use noisefork::sampling::{Branch, Denoiser};
 use noisefork::reference::Reference;
+use noisefork::sampling::{Branch, Denoiser};
 use noisefork::tensor::Tensor;
 
 /// Components of equal weight with means `-0.8 + c` and `0.7 + c` and deviation 0.5; `c` is what each branch of
