@@ -6,12 +6,10 @@ mod support;
 use std::ops::ControlFlow;
 
 use noisefork::reference::Reference;
-use noisefork::rng::{BrownianNoise, Mt19937};
-use noisefork::sampling::samplers::NoiseKind;
 use noisefork::sampling::{
-    Betas, KSampler, LatentImage, Model, ModelSampling, NoiseSource, Progress, Run, Sampler, Variations,
+    Betas, KSampler, LatentImage, Model, ModelSampling, Progress, Sampler, Variations,
 };
-use noisefork::tensor::Tensor;
+use noisefork::tensor::{Shaped, Tensor};
 use support::compare::assert_close_l2;
 use support::golden::{Case, Golden};
 use support::toy::Toy;
@@ -115,22 +113,13 @@ fn options_of_the_samplers() {
     let (golden, backend) = (Golden::open("samplers"), Cpu::new());
     let cases = cases(&golden, Some("options"));
     for (case, sampler) in &cases {
+        let options = case.value("options").as_object().unwrap();
+        let ksampler = ksampler(case, Sampler::with_options(sampler.name(), options).unwrap());
         let mut model = model(&backend, case);
-        let sampler =
-            Sampler::with_options(sampler.name(), case.value("options").as_object().unwrap()).unwrap();
-        let (start, sigmas) = (case.tensor("noise"), case.tensor("sigmas"));
-        let (elements, seed) = (start.data().len(), case.seed("seed"));
-        let noise: Box<dyn NoiseSource> = match sampler.properties().noise {
-            NoiseKind::Brownian => {
-                let lowest = sigmas.data()[sigmas.data().len() - 2];
-                Box::new(BrownianNoise::new(seed, elements, lowest, sigmas.data()[0]).unwrap())
-            }
-            _ => Box::new(Mt19937::new(seed)),
-        };
-        let program = sampler.program(&model.sampling, sigmas.data()).unwrap();
-        let run = Run::new(&backend, &mut model.denoiser, &program, start, case.f64("cfg"), noise).unwrap();
-        let samples = run.finish(&mut proceed).unwrap();
-        println!("{case} {:e}", support::compare::relative_l2(samples.data(), case.tensor("samples").data()));
+        let plan = ksampler.plan(&model.sampling).unwrap().unwrap();
+        assert_close_l2(&case.to_string(), &plan.sigmas, case.tensor("sigmas").data(), TOLERANCE);
+        let latent = Tensor::zeros(case.tensor("noise").shape());
+        let samples = ksampler.sample(&mut model, &latent, &mut proceed).unwrap();
         assert_close_l2(&case.to_string(), samples.data(), case.tensor("samples").data(), TOLERANCE);
     }
     println!("samplers: {} options cases", cases.len());

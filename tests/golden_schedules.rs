@@ -2,7 +2,7 @@
 
 mod support;
 
-use noisefork::sampling::{Betas, ModelSampling, Scheduler};
+use noisefork::sampling::{Betas, KSampler, ModelSampling, Scheduler};
 use noisefork::tensor::Tensor;
 use support::compare::assert_close;
 use support::golden::{Case, Golden};
@@ -57,4 +57,32 @@ fn every_schedule_of_every_model() {
     }
     println!("schedules: {ran} cases, {exact} of them bit for bit");
     assert_eq!(ran, 495);
+}
+
+#[test]
+fn the_window_of_a_ksampler() {
+    let golden = Golden::open("schedules");
+    let mut ran = 0;
+    for case in golden.cases_of("ksampler") {
+        let Ok(sampler) = case.str("sampler").parse() else { continue };
+        let model = model(case.str("model")).unwrap();
+        let scheduler = case.str("scheduler").parse().unwrap();
+        let whole = KSampler::new(0, case.usize("steps"), 1.0, sampler, scheduler);
+        let plan = KSampler { denoise: case.f64("denoise"), ..whole }.plan(&model).unwrap().unwrap();
+        assert_levels(&case.to_string(), &plan.sigmas, &case.tensor("sigmas"));
+        ran += 1;
+    }
+    println!("schedules: {ran} windows of a k-sampler");
+    assert_eq!(ran, 6);
+}
+
+#[test]
+fn the_table_of_every_model() {
+    let golden = Golden::open("schedules");
+    let names = ["eps", "eps_cosine", "eps_sd1_edges", "flow_shift1", "flow_shift3"];
+    for name in names {
+        let want = golden.tensor(&format!("sigmas_table/{name}"));
+        assert_levels(name, model(name).unwrap().sigmas(), &want);
+    }
+    println!("schedules: {} tables", names.len());
 }
