@@ -1,7 +1,10 @@
 //! Handwritten kernels, samplers and seed-exact noise for diffusion models.
 
+pub mod autoencoder;
 pub mod error;
+pub mod nn;
 pub mod ops;
 pub mod reference;
 pub mod rng;
 pub mod tensor;
+pub mod unet;
