@@ -1,5 +1,6 @@
 //! Handwritten kernels, samplers and seed-exact noise for diffusion models.
 
+pub mod cpu;
 pub mod error;
 pub mod ops;
 pub mod reference;
