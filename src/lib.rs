@@ -1,6 +1,7 @@
 //! Handwritten kernels, samplers and seed-exact noise for diffusion models.
 
 pub mod autoencoder;
+pub mod cpu;
 pub mod error;
 pub mod nn;
 pub mod ops;

@@ -126,7 +126,11 @@ impl<B: Backend> UNet<B> {
         let context = match *context.shape() {
             [_, tokens, _] if tokens > 0 => for_batch("context", context, batch, [tokens, width])?,
             _ => {
-                return Err(misshapen("context", format!("[{batch} or 1, tokens, {width}]"), context.shape()));
+                return Err(misshapen(
+                    "context",
+                    format!("[{batch} or 1, tokens, {width}]"),
+                    context.shape(),
+                ));
             }
         };
         let context = backend.upload(&context)?;
