@@ -1,0 +1,5 @@
+//! What the tests share: golden files and comparisons that cannot pass by accident.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub mod compare;
+pub mod golden;
