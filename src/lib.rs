@@ -10,3 +10,4 @@ pub mod rng;
 pub mod sampling;
 pub mod tensor;
 pub mod unet;
+pub mod words;

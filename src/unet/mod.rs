@@ -3,6 +3,7 @@
 
 mod blocks;
 mod config;
+mod denoiser;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::tensor::{Shape, Shaped, Tensor};
 
 use blocks::{DownBlock, Given, MidBlock, UpBlock};
 pub use config::{Addition, Config, Level};
+pub use denoiser::{Prompt, UNetDenoiser};
 
 const OP: &str = "unet";
 
