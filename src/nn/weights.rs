@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use memmap2::Mmap;
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{Error, Result};
@@ -90,17 +90,34 @@ impl Weights {
         &self.path
     }
 
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.shards.iter().flat_map(|shard| shard.metadata.offset_keys()).collect();
+        names.sort();
+        names
+    }
+
+    /// The extents of the tensor `name`.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] if there is none.
+    pub fn shape(&self, name: &str) -> Result<Vec<usize>> {
+        Ok(self.find(name)?.1.shape.clone())
+    }
+
+    fn find(&self, name: &str) -> Result<(&Shard, &TensorInfo)> {
+        let found = self.shards.iter().find_map(|shard| Some((shard, shard.metadata.info(name)?)));
+        found.ok_or_else(|| Error::MissingTensor { path: self.path.clone(), name: name.to_owned() })
+    }
+
     /// The tensor `name`, which must have this shape and be f32, f16 or bf16; widened to f32, which is exact.
     ///
     /// # Errors
     /// [`Error::MissingTensor`] if there is none, [`Error::FileTensor`] if it has another shape or dtype.
     pub fn tensor(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         let shape = shape.into();
-        let Some((shard, info)) =
-            self.shards.iter().find_map(|shard| Some((shard, shard.metadata.info(name)?)))
-        else {
-            return Err(Error::MissingTensor { path: self.path.clone(), name: name.to_owned() });
-        };
+        let (shard, info) = self.find(name)?;
         self.asked.borrow_mut().insert(name.to_owned());
         let mismatch = |expected: String| Error::FileTensor {
             path: shard.path.clone(),
