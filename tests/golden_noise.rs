@@ -14,7 +14,11 @@ const TOLERANCE: f64 = 2e-6;
 /// Runs `check`, which returns its worst error, on the cases; says how many there were; fails if there were none.
 fn run<'a>(kind: &str, cases: impl IntoIterator<Item = Case<'a>>, check: impl Fn(&Case) -> f64) {
     let errors: Vec<f64> = cases.into_iter().map(|case| check(&case)).collect();
-    println!("noise: {} {kind} cases, worst error {:e}", errors.len(), errors.iter().fold(0.0, |a, b| b.max(a)));
+    println!(
+        "noise: {} {kind} cases, worst error {:e}",
+        errors.len(),
+        errors.iter().fold(0.0, |a, b| b.max(a))
+    );
     assert!(!errors.is_empty(), "no {kind} cases");
 }
 
@@ -95,7 +99,9 @@ fn prepare_noise_matches_comfyui() {
 #[test]
 fn seed_sequences_are_numpys_to_the_bit() {
     run("seed_sequence", Golden::open("noise").cases_of("seed_sequence"), |case| {
-        let words = |field: &str| case.i64s(field).into_iter().map(|word| u32::try_from(word).unwrap()).collect::<Vec<_>>();
+        let words = |field: &str| {
+            case.i64s(field).into_iter().map(|word| u32::try_from(word).unwrap()).collect::<Vec<_>>()
+        };
         let mut sequence = SeedSequence::new(&halves_of(case.seed("entropy")));
         assert_eq!(sequence.generate_state::<8>().as_slice(), words("state"), "{case}");
         for (index, child) in sequence.spawn(3).iter().enumerate() {

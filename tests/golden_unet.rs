@@ -208,7 +208,7 @@ fn requests_that_do_not_fit_are_refused() {
     assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[]), "timesteps");
     assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[1.0; 3]), "timesteps");
     assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[f32::NAN]), "timesteps");
-    let foreign = sdxl.prepare(&context(1, 64), 2, Some(&added(1, 40, 6))).unwrap();
+    let foreign = load(Cpu::new(), "unet_sd15").prepare(&context(1, 48), 2, None).unwrap();
     let foreign = sd15.forward(&Tensor::zeros([2, 8, 8, 4]), &[1.0], &foreign).err().expect("a refusal");
     assert_eq!(refusal(foreign), "conditioning");
 }
