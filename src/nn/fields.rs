@@ -50,6 +50,21 @@ impl Fields {
         })
     }
 
+    /// A field that counts something.
+    pub fn count(&mut self, name: &'static str, default: usize) -> Result<usize> {
+        let number = self.take(name, default)?;
+        self.in_range(name, number)
+    }
+
+    /// Refuses counts that are 0, and those so large that sums and small products of them might overflow.
+    pub fn in_range(&self, name: &'static str, number: usize) -> Result<usize> {
+        const MOST: usize = 1 << 20;
+        if (1..=MOST).contains(&number) {
+            return Ok(number);
+        }
+        Err(self.refuse(name, format!("1 to {MOST}"), number))
+    }
+
     /// Refuses fields with values other than these, written as JSON; an absent field is fine.
     pub fn only(&mut self, implemented: &[(&'static str, &[&str])]) -> Result<()> {
         for &(name, values) in implemented {
