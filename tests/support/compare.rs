@@ -27,7 +27,10 @@ pub fn assert_close(what: &str, got: &[f32], want: &[f32], tolerance: f64) {
     if let Some((at, error)) = worst(got, want)
         && !(error <= tolerance)
     {
-        panic!("{what}: off by {error:e} (allowed {tolerance:e}) at {at}: got {}, want {}", got[at], want[at]);
+        panic!(
+            "{what}: off by {error:e} (allowed {tolerance:e}) at {at}: got {}, want {}",
+            got[at], want[at]
+        );
     }
 }
 
