@@ -80,8 +80,7 @@ impl Output {
         if path.is_dir() {
             return Err(unwritable(path, "a folder"));
         }
-        let draft = tempfile::Builder::new().prefix(".noisefork-").tempfile_in(folder);
-        let draft = draft.map_err(|error| unwritable(path, error))?;
+        let draft = draft_builder().tempfile_in(folder).map_err(|error| unwritable(path, error))?;
         Ok(Output { path: path.to_owned(), draft })
     }
 
@@ -112,6 +111,15 @@ impl Output {
         draft.persist(&path).map_err(|error| unwritable(&path, error.error))?;
         Ok(())
     }
+}
+
+/// Drafts that become ordinary files: a temporary file is its owner's alone unless told otherwise.
+fn draft_builder() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".noisefork-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder
 }
 
 fn unwritable(path: &Path, got: impl Display) -> Error {

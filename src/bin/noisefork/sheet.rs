@@ -6,7 +6,7 @@ use embedded_graphics::mono_font::ascii::FONT_7X13;
 use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
 use embedded_graphics::prelude::{DrawTarget, Drawable};
 use embedded_graphics::text::{Alignment, Text};
-use image::{Rgb, RgbImage};
+use image::{Rgb, RgbImage, imageops};
 use noisefork::tensor::{Shaped, Tensor};
 
 const MARGIN: usize = 8;
@@ -42,24 +42,28 @@ pub fn sheet(first: &Picture, others: &[Picture]) -> RgbImage {
     sheet
 }
 
-/// Draws a picture with its top left corner at `at`, each pixel `scale` wide and high, and its caption below.
-fn paste(sheet: &mut RgbImage, picture: &Picture, scale: usize, at: [usize; 2]) {
-    let [_, channels, height, width] = *picture.images.shape() else { return };
-    let plane = height * width;
-    let item = &picture.images.data()[picture.item * channels * plane..][..channels * plane];
-    let [x0, y0] = at;
-    for y in 0..scale * height {
-        for x in 0..scale * width {
-            let pixel = (y / scale) * width + x / scale;
-            let colour =
-                [0, 1, 2].map(|channel: usize| to_byte(item[channel.min(channels - 1) * plane + pixel]));
-            sheet.put_pixel((x0 + x) as u32, (y0 + y) as u32, Rgb(colour));
-        }
-    }
-    let middle = Point::new((x0 + scale * width / 2) as i32, (y0 + scale * height + CAPTION - 6) as i32);
+/// Draws a picture with its top left corner at `at`, enlarged by `scale`, and its caption below.
+fn paste(sheet: &mut RgbImage, picture: &Picture, scale: usize, [x, y]: [usize; 2]) {
+    let pixels = picture.pixels();
+    let (width, height) = (scale as u32 * pixels.width(), scale as u32 * pixels.height());
+    let pixels = imageops::resize(&pixels, width, height, imageops::FilterType::CatmullRom);
+    imageops::replace(sheet, &pixels, x as i64, y as i64);
+    let below = Point::new((x as u32 + width / 2) as i32, (y as u32 + height) as i32 + (CAPTION - 6) as i32);
     let style = MonoTextStyle::new(&FONT_7X13, INK);
     let Ok(_) =
-        Text::with_alignment(&picture.caption, middle, style, Alignment::Center).draw(&mut Canvas(sheet));
+        Text::with_alignment(&picture.caption, below, style, Alignment::Center).draw(&mut Canvas(sheet));
+}
+
+impl Picture<'_> {
+    fn pixels(&self) -> RgbImage {
+        let [_, channels, height, width] = *self.images.shape() else { return RgbImage::new(1, 1) };
+        let plane = height * width;
+        let item = &self.images.data()[self.item * channels * plane..][..channels * plane];
+        RgbImage::from_fn(width as u32, height as u32, |x, y| {
+            let pixel = y as usize * width + x as usize;
+            Rgb([0, 1, 2].map(|channel: usize| to_byte(item[channel.min(channels - 1) * plane + pixel])))
+        })
+    }
 }
 
 /// [-1, 1] to [0, 255].
