@@ -44,6 +44,7 @@ fn the_variation_node() {
         let sampling = ModelSampling::eps(Betas::STABLE_DIFFUSION).unwrap();
         let denoiser =
             UNetDenoiser::new(unet.clone(), sampling.clone(), prompt(case.str("prompt")), prompt(""));
+        let denoiser = denoiser.unwrap();
         let mut model = Model { backend: &*backend, denoiser, sampling, latent_scale: 1.0 };
         let samples =
             node.sample(&mut model, &case.tensor("latent"), &mut |_| ControlFlow::Continue(())).unwrap();

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use super::{Added, Conditioning, UNet};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::Run;
 use crate::ops::{Backend, Combine, Enter, Leave};
 use crate::sampling::{Branch, Denoiser, ModelSampling};
-use crate::tensor::{Shaped, Tensor};
+use crate::tensor::{Shape, Shaped, Tensor};
 
 /// What a branch of guidance is conditioned on.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,8 +34,25 @@ struct Prepared<B: Backend> {
 
 impl<B: Backend> UNetDenoiser<B> {
     /// `unet`, trained on the levels of `sampling`, under two prompts of as many tokens.
-    pub fn new(unet: Arc<UNet<B>>, sampling: ModelSampling, positive: Prompt, negative: Prompt) -> Self {
-        UNetDenoiser { unet, sampling, positive, negative, prepared: None }
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for prompts that do not fit the model or each other.
+    pub fn new(
+        unet: Arc<UNet<B>>,
+        sampling: ModelSampling,
+        positive: Prompt,
+        negative: Prompt,
+    ) -> Result<Self> {
+        let width = unet.config().cross_attention_dim;
+        let tokens = positive.context.shape().get(1).copied().unwrap_or(0);
+        for prompt in [&positive, &negative] {
+            expect_items("context", prompt.context.shape(), &[1, tokens.max(1), width])?;
+            if let (Some(added), Some(first)) = (&prompt.added, &positive.added) {
+                expect_items("text_embeds", added.text_embeds.shape(), &first.text_embeds.shape())?;
+                expect_items("time_ids", added.time_ids.shape(), &first.time_ids.shape())?;
+            }
+        }
+        Ok(UNetDenoiser { unet, sampling, positive, negative, prepared: None })
     }
 
     /// What depends on prompts and batch alone: computed when either changes, which within a run is once.
@@ -64,11 +81,19 @@ impl<B: Backend> UNetDenoiser<B> {
     }
 }
 
-/// Each part `batch` times over, one after the other.
+/// Refuses a tensor that is not one item of this shape.
+fn expect_items(tensor: &'static str, got: Shape, expected: &[usize]) -> Result<()> {
+    if got.first() == Some(&1) && *got == *expected {
+        return Ok(());
+    }
+    let expected = format!("{expected:?}, one item");
+    Err(Error::Shape { op: "prompt", tensor, expected, got })
+}
+
+/// Each part, one item, `batch` times over, one after the other.
 fn stacked(parts: &[&Tensor], batch: usize) -> Result<Tensor> {
     let data = parts.iter().flat_map(|part| part.data().repeat(batch)).collect();
-    let items = parts.iter().map(|part| batch * part.shape().first().copied().unwrap_or(1)).sum();
-    Tensor::new(parts[0].shape().with_batch(items), data)
+    Tensor::new(parts[0].shape().with_batch(parts.len() * batch), data)
 }
 
 fn stacked_added(parts: &[&Added], batch: usize) -> Result<Added> {

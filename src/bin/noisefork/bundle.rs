@@ -177,14 +177,11 @@ impl Bundle {
     }
 
     /// The model under two prompts, ready to be sampled.
-    pub fn model(&self, positive: Prompt, negative: Prompt) -> Model<'_, Cpu, UNetDenoiser<Cpu>> {
+    pub fn model(&self, positive: Prompt, negative: Prompt) -> Result<Model<'_, Cpu, UNetDenoiser<Cpu>>> {
         let (unet, sampling) = (self.unet.clone(), self.sampling.clone());
-        Model {
-            backend: self.unet.backend(),
-            denoiser: UNetDenoiser::new(unet, sampling.clone(), positive, negative),
-            sampling,
-            latent_scale: self.latent_scale(),
-        }
+        let denoiser = UNetDenoiser::new(unet, sampling.clone(), positive, negative)?;
+        let (backend, latent_scale) = (&**self.unet.backend(), self.latent_scale());
+        Ok(Model { backend, denoiser, sampling, latent_scale })
     }
 
     /// What latents are multiplied by: a model with a table of words was trained on them as they are.

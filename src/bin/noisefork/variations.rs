@@ -99,7 +99,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (out, picture) = arguments.outputs(&bundle)?;
 
     interrupt::listen();
-    let mut model = bundle.model(positive, negative);
+    let mut model = bundle.model(positive, negative)?;
     let bar = Bar::new(steps);
     bar.stage("variations");
     let samples = node.sample(&mut model, &latent, &mut |progress| bar.observe(progress))?;
