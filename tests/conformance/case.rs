@@ -167,6 +167,11 @@ pub fn extent(tiles: &[usize], most: usize) -> BoxedStrategy<usize> {
     prop_oneof![prop::sample::select(edges), 1..=most].boxed()
 }
 
+/// The same, or now and then nothing.
+pub fn extent_or_none(tiles: &[usize], most: usize) -> impl Strategy<Value = usize> + use<> {
+    prop_oneof![1 => Just(0), 15 => extent(tiles, most)]
+}
+
 /// Any activation that works on one value.
 pub fn elementwise() -> impl Strategy<Value = Activation> {
     prop::sample::select(vec![Activation::Identity, Activation::Relu, Activation::Silu])

@@ -2,7 +2,9 @@ use noisefork::ops::{Concat, Enter, Leave};
 use noisefork::tensor::Tensor;
 use proptest::prelude::*;
 
-use crate::case::{Case, Readable, Values, extent, latent, unwritten, unwritten_latent, upload};
+use crate::case::{
+    Case, Readable, Values, extent, extent_or_none, latent, unwritten, unwritten_latent, upload,
+};
 
 #[derive(Debug, Clone)]
 pub struct ConcatCase {
@@ -33,7 +35,13 @@ impl Case for ConcatCase {
     }
 
     fn any() -> BoxedStrategy<Self> {
-        (1..3usize, extent(&[64], 140), extent(&[16], 40), extent(&[16], 40), any::<u64>())
+        (
+            1..3usize,
+            extent_or_none(&[64], 140),
+            extent_or_none(&[16], 40),
+            extent_or_none(&[16], 40),
+            any::<u64>(),
+        )
             .prop_map(|(n, rows, a, b, seed)| ConcatCase { rows: [n, rows], a, b, seed })
             .boxed()
     }

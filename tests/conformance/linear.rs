@@ -4,7 +4,7 @@ use noisefork::tensor::Tensor;
 use proptest::prelude::*;
 
 use crate::case::{
-    Case, Readable, Values, extent, few_ulp, largest, squared, unwritten, upload, upload_optional,
+    Case, Readable, Values, extent_or_none, few_ulp, largest, squared, unwritten, upload, upload_optional,
 };
 
 #[derive(Debug, Clone)]
@@ -85,7 +85,12 @@ impl Case for LinearCase {
     }
 
     fn any() -> BoxedStrategy<Self> {
-        let extents = (1..3usize, extent(&[64, 128], 140), extent(&[16, 64], 80), extent(&[16, 32], 70));
+        let extents = (
+            1..3usize,
+            extent_or_none(&[64, 128], 140),
+            extent_or_none(&[16, 64], 80),
+            extent_or_none(&[16, 32], 70),
+        );
         let activation = prop::sample::select(vec![
             Activation::Identity,
             Activation::Relu,
