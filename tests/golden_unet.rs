@@ -184,7 +184,7 @@ fn requests_that_do_not_fit_are_refused() {
         time_ids: Tensor::zeros([n, numbers]),
     };
     let prepare = |unet: &UNet<Cpu>, context: Tensor, batch, added: Option<Added>| {
-        refusal(unet.prepare(&context, batch, added.as_ref()).err().expect("a refusal"))
+        refusal(unet.prepare(&context, batch, added.as_ref()).map(drop).expect_err("a refusal"))
     };
     assert_eq!(prepare(&sd15, context(1, 48), 0, None), "batch");
     assert_eq!(prepare(&sd15, context(1, 47), 1, None), "context");
@@ -199,7 +199,7 @@ fn requests_that_do_not_fit_are_refused() {
 
     let conditioning = sd15.prepare(&context(1, 48), 2, None).unwrap();
     let forward = |x: Tensor, timesteps: &[f32]| {
-        refusal(sd15.forward(&x, timesteps, &conditioning).err().expect("a refusal"))
+        refusal(sd15.forward(&x, timesteps, &conditioning).map(drop).expect_err("a refusal"))
     };
     assert_eq!(forward(Tensor::zeros([2, 8, 8, 9]), &[1.0]), "x");
     assert_eq!(forward(Tensor::zeros([2, 0, 8, 4]), &[1.0]), "x");
@@ -209,6 +209,6 @@ fn requests_that_do_not_fit_are_refused() {
     assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[1.0; 3]), "timesteps");
     assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[f32::NAN]), "timesteps");
     let foreign = load(Cpu::new(), "unet_sd15").prepare(&context(1, 48), 2, None).unwrap();
-    let foreign = sd15.forward(&Tensor::zeros([2, 8, 8, 4]), &[1.0], &foreign).err().expect("a refusal");
+    let foreign = sd15.forward(&Tensor::zeros([2, 8, 8, 4]), &[1.0], &foreign).map(drop).expect_err("a refusal");
     assert_eq!(refusal(foreign), "conditioning");
 }
