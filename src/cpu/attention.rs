@@ -102,31 +102,34 @@ impl<'a> State<'a> {
     /// Turns scores into `exp(score - largest)`, rescaling what came before where the largest has grown.
     fn exponentiate(&mut self, keys: usize) {
         let scores = &mut self.scores[..keys * self.queries];
-        vectorised(|| {
-            self.shrink.copy_from_slice(self.largest);
-            for row in scores.chunks_exact(self.queries) {
-                for (largest, &score) in self.largest.iter_mut().zip(row) {
-                    *largest = if score > *largest { score } else { *largest };
+        vectorised(
+            #[inline(always)]
+            || {
+                self.shrink.copy_from_slice(self.largest);
+                for row in scores.chunks_exact(self.queries) {
+                    for (largest, &score) in self.largest.iter_mut().zip(row) {
+                        *largest = if score > *largest { score } else { *largest };
+                    }
                 }
-            }
-            for (shrink, largest) in self.shrink.iter_mut().zip(&*self.largest) {
-                *shrink = exp(*shrink - largest);
-            }
-            for (sum, shrink) in self.sum.iter_mut().zip(&*self.shrink) {
-                *sum *= shrink;
-            }
-            for row in self.y.chunks_exact_mut(self.queries) {
-                for (y, shrink) in row.iter_mut().zip(&*self.shrink) {
-                    *y *= shrink;
+                for (shrink, largest) in self.shrink.iter_mut().zip(&*self.largest) {
+                    *shrink = exp(*shrink - largest);
                 }
-            }
-            for row in scores.chunks_exact_mut(self.queries) {
-                for ((score, sum), largest) in row.iter_mut().zip(&mut *self.sum).zip(&*self.largest) {
-                    *score = exp(*score - largest);
-                    *sum += *score;
+                for (sum, shrink) in self.sum.iter_mut().zip(&*self.shrink) {
+                    *sum *= shrink;
                 }
-            }
-        });
+                for row in self.y.chunks_exact_mut(self.queries) {
+                    for (y, shrink) in row.iter_mut().zip(&*self.shrink) {
+                        *y *= shrink;
+                    }
+                }
+                for row in scores.chunks_exact_mut(self.queries) {
+                    for ((score, sum), largest) in row.iter_mut().zip(&mut *self.sum).zip(&*self.largest) {
+                        *score = exp(*score - largest);
+                        *sum += *score;
+                    }
+                }
+            },
+        );
     }
 
     /// Writes the finished rows, which start `stride` apart.

@@ -14,15 +14,18 @@ pub(super) struct Epilogue<'a> {
 impl Epilogue<'_> {
     /// Finishes `columns` of `block`: rows `first_row..` of the output, `channels` wide.
     pub(super) fn apply(&self, block: &mut [f32], channels: usize, first_row: usize, columns: Range<usize>) {
-        vectorised(|| {
-            for (row, y) in (first_row..).zip(block.chunks_exact_mut(channels)) {
-                let y = &mut y[columns.clone()];
-                for (addend, rows) in self.addends.iter().flatten() {
-                    add(y, &addend.data()[row / rows * channels..][columns.clone()]);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, y) in (first_row..).zip(block.chunks_exact_mut(channels)) {
+                    let y = &mut y[columns.clone()];
+                    for (addend, rows) in self.addends.iter().flatten() {
+                        add(y, &addend.data()[row / rows * channels..][columns.clone()]);
+                    }
+                    activate(y, self.activation);
                 }
-                activate(y, self.activation);
-            }
-        });
+            },
+        );
     }
 }
 

@@ -25,14 +25,17 @@ pub(super) fn group_norm(op: &GroupNorm<'_, Cpu>, y: &mut Tensor) {
     for_each_block(y.data_mut(), item, PIXELS * channels, flops, |n, b, y| {
         let affine = &affine[n * channels..][..channels];
         let x = &op.x.data()[n * item + b * PIXELS * channels..][..y.len()];
-        vectorised(|| {
-            for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-                for ((y, x), affine) in y.iter_mut().zip(x).zip(affine) {
-                    *y = affine.apply(*x);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+                    for ((y, x), affine) in y.iter_mut().zip(x).zip(affine) {
+                        *y = affine.apply(*x);
+                    }
+                    activate(y, op.activation);
                 }
-                activate(y, op.activation);
-            }
-        });
+            },
+        );
     });
 }
 
@@ -47,7 +50,10 @@ fn sums(op: &GroupNorm<'_, Cpu>, item: usize) -> Vec<f64> {
         let x = &op.x.data()[n * item..][..item];
         let x = &x[b * block..item.min((b + 1) * block)];
         let (sums, squares) = sums.split_at_mut(channels);
-        vectorised(|| x.chunks_exact(channels).for_each(|x| accumulate(sums, squares, x)));
+        vectorised(
+            #[inline(always)]
+            || x.chunks_exact(channels).for_each(|x| accumulate(sums, squares, x)),
+        );
     });
     sums
 }

@@ -19,11 +19,14 @@ pub(super) fn layer_norm(op: &LayerNorm<'_, Cpu>, y: &mut Tensor) {
     let block = ROWS * channels;
     for_each_block(y.data_mut(), values, block, FLOPS_PER_VALUE * values as u64, |_, b, y| {
         let x = &op.x.data()[b * block..][..y.len()];
-        vectorised(|| {
-            for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-                normalise(op, x, y);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+                    normalise(op, x, y);
+                }
+            },
+        );
     });
 }
 

@@ -64,17 +64,20 @@ fn geglu_tile(op: &Linear<'_, Cpu>, x: View<'_>, y: &mut [f32], channels: usize,
     with_scratch(y.len() / channels * 2 * width, |scratch| {
         gemm(scratch, 2 * width, x, op.weight.part(0..inputs, columns.clone()), false);
         gemm(&mut scratch[width..], 2 * width, x, op.weight.part(0..inputs, gates.clone()), false);
-        vectorised(|| {
-            for (z, y) in scratch.chunks_exact_mut(2 * width).zip(y.chunks_exact_mut(channels)) {
-                let (value, gate) = z.split_at_mut(width);
-                if let Some(bias) = op.bias {
-                    add(value, &bias.data()[columns.clone()]);
-                    add(gate, &bias.data()[gates.clone()]);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (z, y) in scratch.chunks_exact_mut(2 * width).zip(y.chunks_exact_mut(channels)) {
+                    let (value, gate) = z.split_at_mut(width);
+                    if let Some(bias) = op.bias {
+                        add(value, &bias.data()[columns.clone()]);
+                        add(gate, &bias.data()[gates.clone()]);
+                    }
+                    for ((y, value), gate) in y[columns.clone()].iter_mut().zip(value).zip(gate) {
+                        *y = *value * gelu(*gate);
+                    }
                 }
-                for ((y, value), gate) in y[columns.clone()].iter_mut().zip(value).zip(gate) {
-                    *y = *value * gelu(*gate);
-                }
-            }
-        });
+            },
+        );
     });
 }

@@ -5,7 +5,7 @@ use crate::ops::Activation;
 
 /// Runs `f` compiled for the widest vectors that this machine has.
 ///
-/// What `f` calls must be inlined into it to profit.
+/// `f` and what it calls must be inlined to profit: `#[inline(always)]` on each.
 #[inline(always)]
 pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)

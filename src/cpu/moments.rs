@@ -58,3 +58,20 @@ impl Affine {
         (x - self.centre) * self.scale + self.offset
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_between_two_neighbouring_floats_is_taken_off_whole() {
+        let x = [1e6_f32, 1e6_f32.next_up()];
+        let (mut sum, mut square) = ([0.0], [0.0]);
+        x.iter().for_each(|&x| accumulate(&mut sum, &mut square, &[x]));
+        let affine = Normaliser::new(sum[0], square[0], 2, 1e-12).affine(1.0, 0.0);
+        for (x, expected) in x.into_iter().zip([-1.0, 1.0]) {
+            let y = affine.apply(x);
+            assert!((y - expected).abs() < 1e-2, "{y} instead of {expected}");
+        }
+    }
+}

@@ -14,7 +14,7 @@ pub(super) fn attention<F: Real>(op: &Attention<'_, Reference<F>>, y: &mut [F]) 
                 let query = offset([items, queries, channels], [n, t, h * depth]);
                 let key = |s| offset([items, keys, channels], [n, s, h * depth]);
                 let q = &op.q.data()[query..][..depth];
-                let scores = (0..keys).map(|s| dot(q, &op.k.data()[key(s)..][..depth]) / root);
+                let scores = (0..keys).map(|s| dot(F::default(), q, &op.k.data()[key(s)..][..depth]) / root);
                 let weights = softmax(scores.collect());
                 for d in 0..depth {
                     let mut sum = F::default();

@@ -16,7 +16,7 @@ pub(super) fn conv2d<F: Real>(op: &Conv2d<'_, Reference<F>>, shape: Shape, y: &m
                         for v in 0..kernel {
                             let weight = offset([outputs, kernel, kernel, inputs], [o, u, v, 0]);
                             if let Some(pixel) = pixel(op, n, i * op.stride + u, j * op.stride + v) {
-                                sum += dot(pixel, &op.weight.data()[weight..][..inputs]);
+                                sum = dot(sum, pixel, &op.weight.data()[weight..][..inputs]);
                             }
                         }
                     }
