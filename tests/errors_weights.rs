@@ -150,6 +150,10 @@ fn bytes_that_are_no_safetensors_are_refused() {
         with_header(r#"{"a":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}}"#, &[0; 4]),
         with_header("{}", &[0; 1]),
         [&4_u64.to_le_bytes()[..], b"\xff\xfe{}"].concat(),
+        with_header(
+            r#"{"a":{"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,18446744073709551615]}}"#,
+            &[0; 4],
+        ),
         u64::MAX.to_le_bytes().to_vec(),
         vec![b'{'; 100],
     ];

@@ -209,6 +209,7 @@ fn requests_that_do_not_fit_are_refused() {
     assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[1.0; 3]), "timesteps");
     assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[f32::NAN]), "timesteps");
     let foreign = load(Cpu::new(), "unet_sd15").prepare(&context(1, 48), 2, None).unwrap();
-    let foreign = sd15.forward(&Tensor::zeros([2, 8, 8, 4]), &[1.0], &foreign).map(drop).expect_err("a refusal");
+    let foreign =
+        sd15.forward(&Tensor::zeros([2, 8, 8, 4]), &[1.0], &foreign).map(drop).expect_err("a refusal");
     assert_eq!(refusal(foreign), "conditioning");
 }
