@@ -193,9 +193,13 @@ fn requests_that_do_not_fit_are_refused() {
     assert_eq!(prepare(&sd15, Tensor::zeros([1, 48]), 1, None), "context");
     assert_eq!(prepare(&sd15, context(1, 48), 1, Some(added(1, 40, 6))), "added");
     assert_eq!(prepare(&sdxl, context(1, 64), 1, None), "added");
+    assert_eq!((sd15.config().wants_added(), sdxl.config().wants_added()), (false, true));
     assert_eq!(prepare(&sdxl, context(1, 64), 1, Some(added(1, 41, 6))), "text_embeds");
     assert_eq!(prepare(&sdxl, context(1, 64), 3, Some(added(2, 40, 6))), "time_ids");
     assert_eq!(prepare(&sdxl, context(1, 64), 1, Some(added(1, 40, 9))), "time_ids");
+
+    let too_many = sd15.prepare(&context(1, 48), usize::MAX, None).map(drop);
+    assert!(matches!(too_many, Err(Error::Value { what: "memory", .. })), "{too_many:?}");
 
     let conditioning = sd15.prepare(&context(1, 48), 2, None).unwrap();
     let forward = |x: Tensor, timesteps: &[f32]| {
