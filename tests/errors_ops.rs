@@ -95,7 +95,7 @@ fn conv2d<E: Element, B: Host<E>>(b: &B) {
         residual: Some(&residual),
         activation: Activation::Silu,
         stride: 2,
-        upsample: false,
+        upsample: None,
     };
     let y: Shape = [2, 3, 2, 6].into();
     b.conv2d(&good(), &mut ones(y)).unwrap();
@@ -132,8 +132,13 @@ fn conv2d<E: Element, B: Host<E>>(b: &B) {
         shape("residual", "[2, 3, 2, 6]", [2, 5, 4, 3].into()),
     );
     refuse(good(), [2, 2, 3, 6].into(), shape("y", "[2, 3, 2, 6]", [2, 2, 3, 6].into()));
-    let upsampled = Conv2d { upsample: true, stride: 1, residual: None, ..good() };
-    refuse(upsampled, y, shape("y", "[2, 10, 8, 6]", y));
+    let upsampled = |size| Conv2d { upsample: Some(size), stride: 1, residual: None, ..good() };
+    refuse(upsampled([10, 8]), y, shape("y", "[2, 10, 8, 6]", y));
+    refuse(upsampled([9, 7]), y, shape("y", "[2, 9, 7, 6]", y));
+    for [h, w] in [[8, 8], [11, 8], [10, 6], [10, 9], [0, 8], [usize::MAX, 8]] {
+        let error = value_error("conv2d", "upsample", "twice 5 by 4, or one less", &format!("{h} by {w}"));
+        refuse(upsampled([h, w]), y, error);
+    }
 }
 
 fn group_norm<E: Element, B: Host<E>>(b: &B) {
@@ -199,12 +204,12 @@ fn attention<E: Element, B: Host<E>>(b: &B) {
     let refuse = |op: Attention<'_, B>, y: Shape, error| refused(y, error, |y| b.attention(&op, y));
     let shape = |tensor, expected: &str, got: Shape| shape_error("attention", tensor, expected, got);
 
-    let (flat, no_keys, one_item, thin) = (ones([3, 6]), ones([2, 0, 6]), ones([1, 5, 6]), ones([2, 5, 4]));
-    refuse(Attention { q: &flat, ..good() }, y, shape("q", "[N, T, C], none of them 0", [3, 6].into()));
-    refuse(Attention { k: &flat, ..good() }, y, shape("k", "[N, S, C], none of them 0", [3, 6].into()));
-    refuse(Attention { k: &no_keys, ..good() }, y, shape("k", "[N, S, C], none of them 0", [2, 0, 6].into()));
-    refuse(Attention { k: &one_item, ..good() }, y, shape("k", "[2, 5, 6]", [1, 5, 6].into()));
-    refuse(Attention { k: &thin, ..good() }, y, shape("k", "[2, 5, 6]", [2, 5, 4].into()));
+    let (flat, no_keys, one_item, thin) = (ones([6]), ones([2, 0, 6]), ones([1, 5, 6]), ones([2, 5, 4]));
+    refuse(Attention { q: &flat, ..good() }, y, shape("q", "[N, .., C], none of them 0", [6].into()));
+    let expected = "[2, .., 6], none of them 0";
+    for k in [&flat, &no_keys, &one_item, &thin] {
+        refuse(Attention { k, ..good() }, y, shape("k", expected, k.shape()));
+    }
     refuse(Attention { v: &q, ..good() }, y, shape("v", "[2, 5, 6]", [2, 3, 6].into()));
     for heads in [0, 4] {
         let error = value_error("attention", "heads", "a divisor of 6 channels", &heads.to_string());

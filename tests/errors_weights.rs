@@ -56,7 +56,7 @@ fn load_with(change: impl FnOnce(&mut Tensors)) -> Error {
     change(&mut tensors);
     let (folder, _) = written(FILE, &serialized(&tensors));
     fs::copy(golden("unet_sd15_inpaint").join("config.json"), folder.path().join("config.json")).unwrap();
-    UNet::load(Arc::new(Cpu::new()), folder.path()).err().expect("a refusal")
+    UNet::load(Arc::new(Cpu::new()), folder.path()).map(drop).expect_err("a refusal")
 }
 
 /// Reads the inpainting UNet's configuration with a field changed.
@@ -150,6 +150,10 @@ fn bytes_that_are_no_safetensors_are_refused() {
         with_header(r#"{"a":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}}"#, &[0; 4]),
         with_header("{}", &[0; 1]),
         [&4_u64.to_le_bytes()[..], b"\xff\xfe{}"].concat(),
+        with_header(
+            r#"{"a":{"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,18446744073709551615]}}"#,
+            &[0; 4],
+        ),
         u64::MAX.to_le_bytes().to_vec(),
         vec![b'{'; 100],
     ];
@@ -191,10 +195,35 @@ fn a_configuration_that_is_no_json_object_is_refused() {
 
 #[test]
 fn an_absent_field_has_diffusers_default() {
-    let config = unet::Config::from_json("{}").unwrap();
-    let channels: Vec<usize> = config.levels.iter().map(|level| level.channels).collect();
-    assert_eq!((config.cross_attention_dim, channels), (1280, vec![320, 640, 1280, 1280]));
-    assert_eq!(autoencoder::Config::from_json("{}").unwrap().num_encoder_blocks, [1, 3, 3, 3]);
+    let unet = json!({
+        "block_out_channels": [320, 640, 1280, 1280],
+        "cross_attention_dim": 1280,
+        "down_block_types":
+            ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+        "attention_head_dim": [8, 8, 8, 8],
+        "layers_per_block": 2,
+        "norm_eps": 1e-5,
+        "norm_num_groups": 32,
+        "flip_sin_to_cos": true,
+        "freq_shift": 0,
+        "in_channels": 4,
+        "out_channels": 4,
+        "transformer_layers_per_block": 1,
+        "use_linear_projection": false,
+    });
+    assert_eq!(unet::Config::from_json("{}"), unet::Config::from_json(&unet.to_string()));
+    let tiny = json!({
+        "encoder_block_out_channels": [64, 64, 64, 64],
+        "decoder_block_out_channels": [64, 64, 64, 64],
+        "num_encoder_blocks": [1, 3, 3, 3],
+        "num_decoder_blocks": [3, 3, 3, 1],
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": 4,
+    });
+    let tiny = autoencoder::Config::from_json(&tiny.to_string()).unwrap();
+    assert_eq!(autoencoder::Config::from_json("{}"), Ok(tiny));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn the_variation_node() {
     let unet = Arc::new(UNet::load(backend.clone(), &folder).unwrap());
     let json = std::fs::read_to_string(folder.join("words.json")).unwrap();
     let table = Weights::open(folder.join("words.safetensors")).unwrap();
-    let words = Words::from_parts(&folder, &json, &table, unet.config().cross_attention_dim).unwrap();
+    let words = Words::from_parts(&folder, &json, &table, unet.config().cross_attention_dim()).unwrap();
     let prompt = |text: &str| Prompt { context: words.context(text).unwrap(), added: None };
 
     let golden = Golden::open("variations_emoji");

@@ -184,7 +184,7 @@ fn requests_that_do_not_fit_are_refused() {
         time_ids: Tensor::zeros([n, numbers]),
     };
     let prepare = |unet: &UNet<Cpu>, context: Tensor, batch, added: Option<Added>| {
-        refusal(unet.prepare(&context, batch, added.as_ref()).err().expect("a refusal"))
+        refusal(unet.prepare(&context, batch, added.as_ref()).map(drop).expect_err("a refusal"))
     };
     assert_eq!(prepare(&sd15, context(1, 48), 0, None), "batch");
     assert_eq!(prepare(&sd15, context(1, 47), 1, None), "context");
@@ -193,13 +193,17 @@ fn requests_that_do_not_fit_are_refused() {
     assert_eq!(prepare(&sd15, Tensor::zeros([1, 48]), 1, None), "context");
     assert_eq!(prepare(&sd15, context(1, 48), 1, Some(added(1, 40, 6))), "added");
     assert_eq!(prepare(&sdxl, context(1, 64), 1, None), "added");
+    assert_eq!((sd15.config().wants_added(), sdxl.config().wants_added()), (false, true));
     assert_eq!(prepare(&sdxl, context(1, 64), 1, Some(added(1, 41, 6))), "text_embeds");
     assert_eq!(prepare(&sdxl, context(1, 64), 3, Some(added(2, 40, 6))), "time_ids");
     assert_eq!(prepare(&sdxl, context(1, 64), 1, Some(added(1, 40, 9))), "time_ids");
 
+    let too_many = sd15.prepare(&context(1, 48), usize::MAX, None).map(drop);
+    assert!(matches!(too_many, Err(Error::Value { what: "memory", .. })), "{too_many:?}");
+
     let conditioning = sd15.prepare(&context(1, 48), 2, None).unwrap();
     let forward = |x: Tensor, timesteps: &[f32]| {
-        refusal(sd15.forward(&x, timesteps, &conditioning).err().expect("a refusal"))
+        refusal(sd15.forward(&x, timesteps, &conditioning).map(drop).expect_err("a refusal"))
     };
     assert_eq!(forward(Tensor::zeros([2, 8, 8, 9]), &[1.0]), "x");
     assert_eq!(forward(Tensor::zeros([2, 0, 8, 4]), &[1.0]), "x");
@@ -209,6 +213,7 @@ fn requests_that_do_not_fit_are_refused() {
     assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[1.0; 3]), "timesteps");
     assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[f32::NAN]), "timesteps");
     let foreign = load(Cpu::new(), "unet_sd15").prepare(&context(1, 48), 2, None).unwrap();
-    let foreign = sd15.forward(&Tensor::zeros([2, 8, 8, 4]), &[1.0], &foreign).err().expect("a refusal");
+    let foreign =
+        sd15.forward(&Tensor::zeros([2, 8, 8, 4]), &[1.0], &foreign).map(drop).expect_err("a refusal");
     assert_eq!(refusal(foreign), "conditioning");
 }

@@ -1,24 +1,18 @@
 use crate::error::Result;
 use crate::nn::Fields;
 
-/// What a diffusers `config.json` says of an `AutoencoderTiny`.
+/// What a diffusers `config.json` says of an `AutoencoderTiny`, checked: the sizes agree, and each half has a stage.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub struct Config {
-    /// Channels of an image that is encoded.
-    pub in_channels: usize,
-    /// Channels of an image that is decoded.
-    pub out_channels: usize,
-    /// Channels of a latent.
-    pub latent_channels: usize,
-    /// Channels inside the encoder.
-    pub encoder_channels: usize,
-    /// Channels inside the decoder.
-    pub decoder_channels: usize,
+    pub(super) in_channels: usize,
+    pub(super) out_channels: usize,
+    pub(super) latent_channels: usize,
+    pub(super) encoder_channels: usize,
+    pub(super) decoder_channels: usize,
     /// Residual blocks of each stage of the encoder, each stage after the first halving the size.
-    pub num_encoder_blocks: Vec<usize>,
+    pub(super) num_encoder_blocks: Vec<usize>,
     /// Residual blocks of each stage of the decoder, each stage after the first doubling the size.
-    pub num_decoder_blocks: Vec<usize>,
+    pub(super) num_decoder_blocks: Vec<usize>,
 }
 
 /// The fields of which only some values are implemented.
@@ -68,6 +62,21 @@ impl Config {
         };
         fields.finish()?;
         Ok(config)
+    }
+
+    /// Channels of an image to encode.
+    pub fn in_channels(&self) -> usize {
+        self.in_channels
+    }
+
+    /// Channels of a decoded image.
+    pub fn out_channels(&self) -> usize {
+        self.out_channels
+    }
+
+    /// Channels of a latent.
+    pub fn latent_channels(&self) -> usize {
+        self.latent_channels
     }
 }
 

@@ -75,3 +75,20 @@ impl<B: Backend> TimestepEmbedding<B> {
         ops::Linear { activation: Activation::Silu, ..self.linear_1.of(&x) }.run(backend)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sines_come_first_unless_flipped_and_the_shift_stretches_the_angles() {
+        let timesteps = Timesteps { channels: 4, flip_sin_to_cos: false, freq_shift: 1.0 };
+        let [fast, slow] = [3.0_f64, 3.0 / 10_000.0];
+        let [sines, cosines] =
+            [[fast.sin() as f32, slow.sin() as f32], [fast.cos() as f32, slow.cos() as f32]];
+        assert_eq!(timesteps.embed(&[3.0]), [sines, cosines].concat());
+        let flipped = Timesteps { flip_sin_to_cos: true, ..timesteps };
+        assert_eq!(flipped.embed(&[3.0]), [cosines, sines].concat());
+        assert_eq!(timesteps.embed(&[3.0, 3.0]).len(), 8);
+    }
+}

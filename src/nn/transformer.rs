@@ -90,14 +90,14 @@ impl<B: Backend> BasicTransformerBlock<B> {
         context: usize,
         heads: usize,
     ) -> Result<Self> {
-        let inner = 4 * channels;
+        let inner = channels.saturating_mul(4);
         Ok(BasicTransformerBlock {
             norm1: LayerNorm::load(backend, &scope.scope("norm1"), channels)?,
             attn1: Attention::load(backend, &scope.scope("attn1"), channels, channels, heads)?,
             norm2: LayerNorm::load(backend, &scope.scope("norm2"), channels)?,
             attn2: Attention::load(backend, &scope.scope("attn2"), channels, context, heads)?,
             norm3: LayerNorm::load(backend, &scope.scope("norm3"), channels)?,
-            ff_in: Linear::load(backend, &scope.scope("ff.net.0.proj"), channels, 2 * inner)?,
+            ff_in: Linear::load(backend, &scope.scope("ff.net.0.proj"), channels, inner.saturating_mul(2))?,
             ff_out: Linear::load(backend, &scope.scope("ff.net.2"), inner, channels)?,
         })
     }

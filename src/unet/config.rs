@@ -3,56 +3,50 @@ use serde::Deserialize;
 use crate::error::Result;
 use crate::nn::{Fields, Timesteps};
 
-/// What a diffusers `config.json` says of a `UNet2DConditionModel`, with every list spelt out and checked.
+/// What a diffusers `config.json` says of a `UNet2DConditionModel`, checked: the sizes agree, and there is a level.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
 pub struct Config {
-    /// Channels of the input: 4, or 9 for an inpainting model.
-    pub in_channels: usize,
-    /// Channels of the output.
-    pub out_channels: usize,
+    pub(super) in_channels: usize,
+    pub(super) out_channels: usize,
     /// The levels, from the finest to the coarsest; each halves the size of the one before.
-    pub levels: Vec<Level>,
-    /// Width of the context.
-    pub cross_attention_dim: usize,
+    pub(super) levels: Vec<Level>,
+    pub(super) cross_attention_dim: usize,
     /// Whether the file holds the transformers' projections as linear layers.
-    pub use_linear_projection: bool,
+    pub(super) use_linear_projection: bool,
     /// Groups of every group normalisation.
-    pub norm_num_groups: usize,
+    pub(super) norm_num_groups: usize,
     /// Epsilon of the group normalisations outside transformers.
-    pub norm_eps: f32,
+    pub(super) norm_eps: f32,
     /// How the time is embedded.
-    pub time_proj: Timesteps,
+    pub(super) time_proj: Timesteps,
     /// SDXL's second conditioning.
-    pub addition: Option<Addition>,
+    pub(super) addition: Option<Addition>,
 }
 
 /// One level of a UNet.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Level {
+pub(super) struct Level {
     /// Channels of its blocks' outputs.
-    pub channels: usize,
+    pub(super) channels: usize,
     /// How many residual blocks on the way down; on the way up it is one more.
-    pub layers: usize,
+    pub(super) layers: usize,
     /// Heads of its attentions.
-    pub heads: usize,
+    pub(super) heads: usize,
     /// Blocks in each of its transformers.
-    pub transformer_layers: usize,
+    pub(super) transformer_layers: usize,
     /// Whether it has transformers on the way down.
-    pub down_attention: bool,
+    pub(super) down_attention: bool,
     /// Whether it has transformers on the way up.
-    pub up_attention: bool,
+    pub(super) up_attention: bool,
 }
 
 /// What SDXL (Podell et al. 2023, arXiv 2307.01952) adds to the time embedding: pooled text, and sizes as numbers.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Addition {
+pub(super) struct Addition {
     /// How each number is embedded.
-    pub add_time_proj: Timesteps,
+    pub(super) add_time_proj: Timesteps,
     /// Width of the pooled text and all embedded numbers together.
-    pub inputs: usize,
+    pub(super) inputs: usize,
 }
 
 /// A number for all levels, or one for each.
@@ -142,6 +136,26 @@ impl Config {
         config.check(&fields)?;
         fields.finish()?;
         Ok(config)
+    }
+
+    /// Channels of the input: 4, or 9 for an inpainting model.
+    pub fn in_channels(&self) -> usize {
+        self.in_channels
+    }
+
+    /// Channels of the output.
+    pub fn out_channels(&self) -> usize {
+        self.out_channels
+    }
+
+    /// Width of the context.
+    pub fn cross_attention_dim(&self) -> usize {
+        self.cross_attention_dim
+    }
+
+    /// Whether the model wants SDXL's second conditioning, [`super::Added`].
+    pub fn wants_added(&self) -> bool {
+        self.addition.is_some()
     }
 
     /// Width of the time embedding.

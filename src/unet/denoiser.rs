@@ -43,7 +43,7 @@ impl<B: Backend> UNetDenoiser<B> {
         positive: Prompt,
         negative: Prompt,
     ) -> Result<Self> {
-        let width = unet.config().cross_attention_dim;
+        let width = unet.config().cross_attention_dim();
         let tokens = positive.context.shape().get(1).copied().unwrap_or(0);
         for prompt in [&positive, &negative] {
             expect_items("context", prompt.context.shape(), &[1, tokens.max(1), width])?;

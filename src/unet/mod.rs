@@ -12,11 +12,11 @@ use crate::error::{Error, Result};
 use crate::nn::{
     Attention, Conv2d, GroupNorm, KeysValues, Run, TimestepEmbedding, Transformer2D, Weights, read_config,
 };
-use crate::ops::{self, Activation, Backend};
+use crate::ops::{self, Activation, Backend, host_tensor};
 use crate::tensor::{Shape, Shaped, Tensor};
 
 use blocks::{DownBlock, Given, MidBlock, UpBlock};
-pub use config::{Addition, Config, Level};
+pub use config::Config;
 pub use denoiser::{Prompt, UNetDenoiser};
 
 const OP: &str = "unet";
@@ -80,7 +80,7 @@ impl<B: Backend> UNet<B> {
     /// Those of [`Weights::tensor`] and [`Weights::expect_all_used`], and whatever the backend reports.
     pub fn from_parts(backend: Arc<B>, config: Config, weights: &Weights) -> Result<Self> {
         let b = &*backend;
-        let (finest, depth) = (config.time_proj.channels, config.levels.len());
+        let (finest, depth) = (config.levels[0].channels, config.levels.len());
         let time_embed_dim = config.time_embed_dim();
         let embedding =
             |name, inputs| TimestepEmbedding::load(b, &weights.scope(name), inputs, time_embed_dim);
@@ -262,7 +262,13 @@ fn for_batch<const RANK: usize>(
 ) -> Result<Tensor> {
     match tensor.shape().split_first() {
         Some((&got, rest)) if *rest == item && got == batch => Ok(tensor.clone()),
-        Some((1, rest)) if *rest == item => Ok(tensor.repeated(batch)),
+        Some((1, rest)) if *rest == item => {
+            let mut all = host_tensor(tensor.shape().with_batch(batch))?;
+            for copy in all.data_mut().chunks_exact_mut(tensor.data().len().max(1)) {
+                copy.copy_from_slice(tensor.data());
+            }
+            Ok(all)
+        }
         _ => {
             let item: Vec<String> = item.iter().map(usize::to_string).collect();
             Err(misshapen(name, format!("[{batch} or 1, {}]", item.join(", ")), tensor.shape()))

@@ -20,7 +20,11 @@ impl AttentionCase {
     /// `q`, `k`, `v`.
     fn inputs(&self) -> [Tensor; 3] {
         let (mut values, c) = (Values(self.seed), self.heads * self.depth);
-        let q = values.tensor([self.items, self.queries, c], self.scale);
+        let mut q = values.tensor([self.items, self.queries, c], self.scale);
+        if self.queries.is_multiple_of(2) {
+            // An image is a sequence too.
+            q = q.reshaped([self.items, 2, self.queries / 2, c]).expect("as many elements");
+        }
         let k = values.tensor([self.items, self.keys, c], self.scale);
         [q, k, values.tensor([self.items, self.keys, c], 1.0)]
     }

@@ -14,7 +14,7 @@ pub struct Conv2dCase {
     outputs: usize,
     kernel: usize,
     stride: usize,
-    upsample: bool,
+    upsample: Option<[usize; 2]>,
     bias: bool,
     shift: bool,
     residual: bool,
@@ -34,13 +34,13 @@ impl Conv2dCase {
     fn inputs(&self) -> Inputs {
         let mut values = Values(self.seed);
         let [n, h, w, c] = self.x;
-        let extent = |x: usize| (if self.upsample { 2 * x } else { x }).div_ceil(self.stride);
+        let [height, width] = self.upsample.unwrap_or([h, w]).map(|extent| extent.div_ceil(self.stride));
         Inputs {
             x: values.tensor(self.x, 1.0),
             weight: values.tensor([self.outputs, self.kernel, self.kernel, c], 1.0),
             bias: values.optional(self.bias, [self.outputs]),
             shift: values.optional(self.shift, [n, self.outputs]),
-            residual: values.optional(self.residual, [n, extent(h), extent(w), self.outputs]),
+            residual: values.optional(self.residual, [n, height, width, self.outputs]),
         }
     }
 
@@ -100,23 +100,26 @@ impl Case for Conv2dCase {
             seed: 1,
         };
         vec![
-            case([2, 13, 11, 20], 3, 1, false),
-            case([2, 7, 11, 20], 3, 1, true),
-            case([2, 31, 29, 20], 3, 2, false),
-            case([2, 29, 31, 40], 1, 1, false),
+            case([2, 13, 11, 20], 3, 1, None),
+            case([2, 7, 11, 20], 3, 1, Some([14, 22])),
+            case([2, 7, 11, 20], 3, 1, Some([13, 21])),
+            case([2, 31, 29, 20], 3, 2, None),
+            case([2, 29, 31, 40], 1, 1, None),
             // So many channels that the taps do not fit a tile together.
-            case([1, 9, 9, 250], 3, 1, false),
+            case([1, 9, 9, 250], 3, 1, None),
             // So many that not even one does.
-            Conv2dCase { outputs: 3, ..case([1, 9, 9, 1030], 3, 1, false) },
+            Conv2dCase { outputs: 3, ..case([1, 9, 9, 1030], 3, 1, None) },
         ]
     }
 
     fn any() -> BoxedStrategy<Self> {
         let x = (1..4usize, extent(&[8], 17), extent(&[8], 17), extent(&[16], 20));
         let kernel = prop::sample::select(vec![1, 3, 5]);
-        (x, extent(&[16], 20), kernel, 1..3usize, any::<[bool; 4]>(), elementwise(), any::<u64>())
+        (x, extent(&[16], 20), kernel, 1..3usize, any::<[bool; 6]>(), elementwise(), any::<u64>())
             .prop_map(|((n, h, w, c), outputs, kernel, stride, flags, activation, seed)| {
-                let [upsample, bias, shift, residual] = flags;
+                let [upsample, odd_height, odd_width, bias, shift, residual] = flags;
+                let upsample =
+                    upsample.then(|| [2 * h - usize::from(odd_height), 2 * w - usize::from(odd_width)]);
                 let x = [n, h, w, c];
                 Conv2dCase { x, outputs, kernel, stride, upsample, bias, shift, residual, activation, seed }
             })

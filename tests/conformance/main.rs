@@ -107,7 +107,7 @@ mod an_items_bits_do_not_depend_on_its_batch {
                     residual: None,
                     activation: Activation::Silu,
                     stride: 1,
-                    upsample: false,
+                    upsample: None,
                 };
                 let mut y = unwritten(&Cpu, op.check().expect("fitting shapes"));
                 Cpu.conv2d(&op, &mut y).expect("fitting shapes");

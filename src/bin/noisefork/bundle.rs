@@ -106,7 +106,7 @@ impl Bundle {
             None => None,
             Some(json) => {
                 let table = source.weights("unet", "words.safetensors")?;
-                let width = unet.config().cross_attention_dim;
+                let width = unet.config().cross_attention_dim();
                 Some(Words::from_parts(&source.path("unet/words.json"), &json, &table, width)?)
             }
         };
@@ -144,7 +144,7 @@ impl Bundle {
                 got: format!("{height}x{width}"),
             });
         }
-        Ok([batch, self.unet.config().out_channels, height / factor, width / factor])
+        Ok([batch, self.unet.config().out_channels(), height / factor, width / factor])
     }
 
     /// The size in pixels that pictures have unless another is asked for.
@@ -156,7 +156,7 @@ impl Bundle {
     /// A prompt from words, or from a file of tensors.
     pub fn prompt(&self, text: &str, file: Option<&TensorFile>) -> Result<Prompt> {
         if let Some(file) = file {
-            let added = self.unet.config().addition.as_ref().map(|_| {
+            let added = self.unet.config().wants_added().then(|| {
                 Ok(Added {
                     text_embeds: file.beside("text_embeds").read()?,
                     time_ids: file.beside("time_ids").read()?,
@@ -188,10 +188,10 @@ impl Bundle {
     fn latent_scale(&self) -> f64 {
         const STABLE_DIFFUSION: f64 = 0.18215;
         const SDXL: f64 = 0.13025;
-        match (&self.words, &self.unet.config().addition) {
+        match (&self.words, self.unet.config().wants_added()) {
             (Some(_), _) => 1.0,
-            (None, Some(_)) => SDXL,
-            (None, None) => STABLE_DIFFUSION,
+            (None, true) => SDXL,
+            (None, false) => STABLE_DIFFUSION,
         }
     }
 
