@@ -6,16 +6,14 @@ use std::ops::Range;
 
 use super::Cpu;
 use super::epilogue::Epilogue;
-use super::gemm::{View, gemm};
+use super::gemm::{View, block_rows, gemm};
 use super::linear::tiles;
 use super::threads::{for_each_block, with_scratch};
 use crate::ops::Conv2d;
 use crate::tensor::{Shaped, Tensor};
 
-/// Output pixels of a block.
-const PIXELS: usize = 64;
-/// How many values a gathered tile may hold, unless one tap needs more.
-const TILE: usize = 1 << 16;
+/// How many values are gathered for a pixel at a time, unless one tap needs more.
+const GATHERED: usize = 576;
 
 pub(super) fn conv2d(op: &Conv2d<'_, Cpu>, y: &mut Tensor) {
     let [_, height, width, outputs] = four(y);
@@ -23,9 +21,10 @@ pub(super) fn conv2d(op: &Conv2d<'_, Cpu>, y: &mut Tensor) {
     let shift = op.shift.map(|shift| (shift, height * width));
     let residual = op.residual.map(|residual| (residual, 1));
     let epilogue = Epilogue { addends: [bias, shift, residual], activation: op.activation };
-    let (item, block) = (y.data().len(), PIXELS * outputs);
-    for_each_block(y.data_mut(), item, block, op.flops(), |_, b, y| {
-        let pixels = b * PIXELS..b * PIXELS + y.len() / outputs;
+    let block = block_rows(y.shape().rows());
+    let item = y.data().len();
+    for_each_block(y.data_mut(), item, block * outputs, op.flops(), |_, b, y| {
+        let pixels = b * block..b * block + y.len() / outputs;
         multiply(op, [height, width], pixels.clone(), y);
         epilogue.apply(y, outputs, pixels.start, 0..outputs);
     });
@@ -39,7 +38,7 @@ fn multiply(op: &Conv2d<'_, Cpu>, extents: [usize; 2], pixels: Range<usize>, y: 
         gemm(y, outputs, x, op.weight.part(0..inputs, 0..outputs), false);
         return;
     }
-    let taps_at_once = (TILE / (PIXELS * inputs)).clamp(1, kernel * kernel);
+    let taps_at_once = (GATHERED / inputs).clamp(1, kernel * kernel);
     with_scratch(pixels.len() * taps_at_once * inputs, |scratch| {
         for taps in tiles(kernel * kernel, taps_at_once) {
             let depth = taps.len() * inputs;

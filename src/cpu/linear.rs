@@ -6,23 +6,22 @@ use std::ops::Range;
 
 use super::Cpu;
 use super::epilogue::{Epilogue, add};
-use super::gemm::{View, gemm};
+use super::gemm::{View, block_rows, gemm};
 use super::math::{gelu, vectorised};
 use super::threads::{for_each_block, with_scratch};
 use crate::ops::{Activation, Linear};
 use crate::tensor::{Shaped, Tensor};
 
-/// Rows of a block.
-const ROWS: usize = 64;
 /// Columns of a tile.
 const COLUMNS: usize = 512;
 
 pub(super) fn linear(op: &Linear<'_, Cpu>, y: &mut Tensor) {
     let inputs = op.x.shape().channels();
     let channels = y.shape().channels();
-    let (item, block) = (y.data().len(), ROWS * channels);
-    for_each_block(y.data_mut(), item, block, op.flops(), |_, b, y| {
-        let first_row = b * ROWS;
+    let block = block_rows(y.shape().rows());
+    let item = y.data().len();
+    for_each_block(y.data_mut(), item, block * channels, op.flops(), |_, b, y| {
+        let first_row = b * block;
         let rows = y.len() / channels;
         let x = View::rows(&op.x.data()[first_row * inputs..], [rows, inputs], inputs);
         for columns in tiles(channels, COLUMNS) {

@@ -1,7 +1,8 @@
 //! The CPU backend, in f32.
 //!
 //! Every operation cuts its output into blocks of a fixed size and shares them over the current rayon pool, so a result
-//! has the same bits at any number of threads, and the caller chooses that number with `ThreadPool::install`.
+//! has the same bits at any number of threads, and the caller chooses that number with `ThreadPool::install`. The order of
+//! every sum is fixed too, so an item has the same bits alone and in any batch.
 
 mod attention;
 mod blend;

@@ -71,8 +71,9 @@ impl Case for Conv2dCase {
         self.compute(backend, self.inputs(), self.activation)
     }
 
-    /// How large the sums would be if nothing in them cancelled: the same convolution of squares, and the root.
-    fn floor(&self, _: &[f64]) -> f64 {
+    /// The largest output, or how large the sums would be if nothing in them cancelled: the same convolution of squares,
+    /// and the root.
+    fn floor(&self, oracle: &[f64]) -> f64 {
         let inputs = self.inputs();
         let squares = Inputs {
             x: squared(&inputs.x),
@@ -82,7 +83,7 @@ impl Case for Conv2dCase {
             residual: inputs.residual.as_ref().map(squared),
         };
         let sums = self.compute(&Reference::<f64>::new(), squares, Activation::Identity);
-        few_ulp(largest(sums.data()).sqrt())
+        few_ulp(largest(oracle).max(largest(sums.data()).sqrt()))
     }
 
     fn large() -> Vec<Self> {
@@ -105,7 +106,7 @@ impl Case for Conv2dCase {
             case([2, 31, 29, 20], 3, 2, None),
             case([2, 29, 31, 40], 1, 1, None),
             // So many channels that the taps do not fit a tile together.
-            case([1, 9, 9, 400], 3, 1, None),
+            case([1, 9, 9, 250], 3, 1, None),
             // So many that not even one does.
             Conv2dCase { outputs: 3, ..case([1, 9, 9, 1030], 3, 1, None) },
         ]

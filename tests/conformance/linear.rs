@@ -55,8 +55,9 @@ impl Case for LinearCase {
         LinearCase::compute(backend, self.inputs(), self.activation)
     }
 
-    /// How large the sums would be if nothing in them cancelled: the same layer on squares, and the root.
-    fn floor(&self, _: &[f64]) -> f64 {
+    /// The largest output, or how large the sums would be if nothing in them cancelled: the same layer on squares, and
+    /// the root.
+    fn floor(&self, oracle: &[f64]) -> f64 {
         let inputs = self.inputs();
         let squares = Inputs {
             x: squared(&inputs.x),
@@ -66,8 +67,11 @@ impl Case for LinearCase {
         };
         let sums = LinearCase::compute(&Reference::<f64>::new(), squares, Activation::Identity);
         let scale = largest(sums.data()).sqrt();
-        // A value times a gate that is as large.
-        few_ulp(if self.activation == Activation::Geglu { scale * scale } else { scale })
+        if self.activation == Activation::Geglu {
+            // A value times a gate, either of which may be off.
+            return 2.0 * few_ulp(largest(oracle).max(scale * scale));
+        }
+        few_ulp(largest(oracle).max(scale))
     }
 
     fn large() -> Vec<Self> {
