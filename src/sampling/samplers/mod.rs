@@ -155,7 +155,8 @@ fn from_options<A: Algorithm + DeserializeOwned + 'static>(
     Ok(Arc::new(algorithm))
 }
 
-fn expect_levels(op: &'static str, sigmas: &[f32]) -> Result<()> {
+/// Refuses levels that no run can visit: fewer than two, not finite, negative, or not falling.
+pub(super) fn expect_levels(op: &'static str, sigmas: &[f32]) -> Result<()> {
     let refuse = |expected: &str, got: String| {
         Err(Error::Value { op, what: "sigmas", expected: expected.to_owned(), got })
     };
