@@ -15,6 +15,7 @@ mod interpolation;
 
 pub mod tools;
 
+pub use align_your_steps::ModelType;
 pub(super) use interpolation::linspace;
 
 /// Declares the list: for a schedule without options a variant, its documentation, and the file that is also its name;
