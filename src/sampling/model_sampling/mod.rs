@@ -116,7 +116,8 @@ impl ModelSampling {
         self.clock.timestep(sigma)
     }
 
-    /// The level at `timestep`, between the rows of a table too.
+    /// The level at `timestep`, between the rows of a table too. Undoes [`ModelSampling::timestep`], but for a flow with a
+    /// shift, which tells the network its levels after the shift and, as ComfyUI has it, shifts here all the same.
     pub fn sigma(&self, timestep: f32) -> f32 {
         self.clock.sigma(timestep)
     }
