@@ -34,14 +34,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(scheduler) => vec![scheduler],
         None => Scheduler::names().map(str::parse).collect::<Result<_>>()?,
     };
-    let mut schedules = serde_json::Map::new();
+    let (mut schedules, mut refused) = (serde_json::Map::new(), None);
     for scheduler in chosen {
         let whole = KSampler::new(0, arguments.steps, 1.0, arguments.sampler.clone(), scheduler);
         let run = KSampler { denoise: arguments.denoise, ..whole };
+        // Of all schedules, some have nothing to say to this number of steps.
         let plan = match run.plan(&model) {
-            // Of all schedules, some have nothing to say to this number of steps.
-            Err(_) if arguments.scheduler.is_none() => continue,
-            plan => plan?,
+            Ok(plan) => plan,
+            Err(error) => {
+                refused = Some(error);
+                continue;
+            }
         };
         let sigmas = plan.map_or(Vec::new(), |plan| plan.sigmas);
         if let Format::Text = arguments.format {
@@ -49,6 +52,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             println!("{scheduler:<16} {}", levels.join(" "));
         }
         schedules.insert(scheduler.name().to_owned(), sigmas.into());
+    }
+    if let Some(error) = refused.filter(|_| schedules.is_empty()) {
+        return Err(error);
     }
     if let Format::Json = arguments.format {
         println!("{}", serde_json::Value::Object(schedules));
