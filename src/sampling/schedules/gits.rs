@@ -10,7 +10,7 @@ use crate::sampling::ModelSampling;
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gits {
-    /// The weight of later errors: low ones leave more steps to high levels. A multiple of 0.05 within 0.80 to 1.50.
+    /// Where the steps lie: low ones leave more of them to high levels. A multiple of 0.05 within 0.80 to 1.50.
     pub coeff: f64,
 }
 
