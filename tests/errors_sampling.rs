@@ -30,7 +30,7 @@ fn model(denoiser: Identity) -> Model<'static, Cpu, Identity> {
 }
 
 fn euler(steps: usize) -> KSampler {
-    KSampler::new(0, steps, 2.0, "euler".parse().unwrap(), Scheduler::Karras)
+    KSampler::new(0, steps, 2.0, "euler".parse().unwrap(), "karras".parse().unwrap())
 }
 
 fn sample<'l>(run: &KSampler, latent: impl Into<LatentImage<'l>>) -> Result<Tensor> {

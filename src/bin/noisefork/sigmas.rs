@@ -30,17 +30,31 @@ enum Format {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let model = ModelSampling::eps(Betas::STABLE_DIFFUSION)?;
-    let chosen = arguments.scheduler.as_ref().map_or(Scheduler::ALL, std::slice::from_ref);
-    let mut schedules = serde_json::Map::new();
-    for &scheduler in chosen {
+    let chosen: Vec<Scheduler> = match arguments.scheduler {
+        Some(scheduler) => vec![scheduler],
+        None => Scheduler::names().map(str::parse).collect::<Result<_>>()?,
+    };
+    let (mut schedules, mut refused) = (serde_json::Map::new(), None);
+    for scheduler in chosen {
         let whole = KSampler::new(0, arguments.steps, 1.0, arguments.sampler.clone(), scheduler);
         let run = KSampler { denoise: arguments.denoise, ..whole };
-        let sigmas = run.plan(&model)?.map_or(Vec::new(), |plan| plan.sigmas);
+        // Of all schedules, some have nothing to say to this number of steps.
+        let plan = match run.plan(&model) {
+            Ok(plan) => plan,
+            Err(error) => {
+                refused = Some(error);
+                continue;
+            }
+        };
+        let sigmas = plan.map_or(Vec::new(), |plan| plan.sigmas);
         if let Format::Text = arguments.format {
             let levels: Vec<String> = sigmas.iter().map(f32::to_string).collect();
             println!("{scheduler:<16} {}", levels.join(" "));
         }
         schedules.insert(scheduler.name().to_owned(), sigmas.into());
+    }
+    if let Some(error) = refused.filter(|_| schedules.is_empty()) {
+        return Err(error);
     }
     if let Format::Json = arguments.format {
         println!("{}", serde_json::Value::Object(schedules));

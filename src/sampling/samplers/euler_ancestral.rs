@@ -34,11 +34,11 @@ impl Algorithm for EulerAncestral {
             p.step(sigma);
             let denoised = p.denoise(x, sigma);
             let (sigma_down, keep, renoise) = match model.prediction() {
-                Prediction::Eps | Prediction::V => {
+                Prediction::Flow => flow_step(sigma, sigma_next, self.eta),
+                _ => {
                     let (down, up) = ancestral_step(sigma, sigma_next, self.eta);
                     (down, 1.0, up)
                 }
-                Prediction::Flow => flow_step(sigma, sigma_next, self.eta),
             };
             let d = (x - denoised) / sigma;
             let deterministic = x + d * (sigma_down - sigma);
