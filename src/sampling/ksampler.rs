@@ -68,7 +68,7 @@ pub struct KSampler {
 }
 
 /// What a run will do, known before it starts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// The levels it visits.
     pub sigmas: Vec<f32>,
@@ -102,6 +102,11 @@ impl KSampler {
             let (what, expected) = ("cfg", "finite".into());
             return Err(Error::Value { op: OP, what, expected, got: self.cfg.to_string() });
         }
+        let fewest = self.sampler.properties().fewest_steps;
+        if self.steps < fewest {
+            let (op, what, expected) = (self.sampler.name(), "steps", format!("at least {fewest}"));
+            return Err(Error::Value { op, what, expected, got: self.steps.to_string() });
+        }
         let mut sigmas = self.schedule(sampling)?;
         if let Some(last_step) = self.last_step.filter(|last_step| last_step + 1 < sigmas.len()) {
             sigmas.truncate(last_step + 1);
@@ -127,13 +132,25 @@ impl KSampler {
             return Err(Error::Value { op: OP, what, expected, got: self.denoise.to_string() });
         }
         if self.denoise > ALL {
-            return self.scheduler.sigmas(sampling, self.steps);
+            return self.levels(sampling, self.steps);
         }
         if self.denoise == 0.0 {
             return Ok(Vec::new());
         }
-        let mut sigmas = self.scheduler.sigmas(sampling, (self.steps as f64 / self.denoise) as usize)?;
+        let mut sigmas = self.levels(sampling, (self.steps as f64 / self.denoise) as usize)?;
         sigmas.drain(..sigmas.len().saturating_sub(self.steps + 1));
+        Ok(sigmas)
+    }
+
+    /// The levels of `steps` steps, for the sampler at hand.
+    fn levels(&self, sampling: &ModelSampling, steps: usize) -> Result<Vec<f32>> {
+        if !self.sampler.properties().drops_penultimate {
+            return self.scheduler.sigmas(sampling, steps);
+        }
+        let mut sigmas = self.scheduler.sigmas(sampling, steps.saturating_add(1))?;
+        if sigmas.len() > 2 {
+            sigmas.remove(sigmas.len() - 2);
+        }
         Ok(sigmas)
     }
 
@@ -154,6 +171,7 @@ impl KSampler {
             return Ok(samples.clone());
         };
         let (first, last) = (f64::from(sigmas[0]), f64::from(sigmas[sigmas.len() - 1]));
+        let properties = self.sampler.properties();
         let backend = model.backend;
         let shape = samples.shape();
 
@@ -176,10 +194,17 @@ impl KSampler {
             Some(mask) => {
                 expect_mask(mask)?;
                 let (mask, mixed) = (upload(backend, mask)?, backend.latent(shape)?);
+                let noise = if properties.fresh_mask_noise {
+                    let mut fresh = Tensor::zeros(shape);
+                    Mt19937::new(self.seed.wrapping_add(1)).randn(fresh.data_mut());
+                    upload(backend, &fresh)?
+                } else {
+                    noise
+                };
                 Some(Inpaint { mask, kept, noise, mixed, sampling: &model.sampling })
             }
         };
-        let kind = self.sampler.properties().noise;
+        let kind = properties.noise;
         let kind = if program.draws_noise() { kind } else { NoiseKind::None };
         let source = comfyui_source(kind, self.seed, generator, &sigmas, shape.elements())?;
         let run = Run::new(backend, &mut model.denoiser, &program, start, self.cfg, source)?;

@@ -4,8 +4,15 @@
 //! sampler runs once, on scalars in f64, before the model does; what it leaves behind is a list of [`Instruction`]s over
 //! a handful of latents. [`Builder`] lets its body read like the paper: [`Value`]s and [`Expr`]essions are symbols, and
 //! only [`Builder::combine`] makes a latent of them.
+//!
+//! A sampler that chooses its steps by what it finds writes its program in parts: each ends by measuring an error, and a
+//! [`Continuation`] writes the next one from it.
 
+use std::fmt;
 use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::sync::Arc;
+
+use crate::error::Result;
 
 /// One of the latents that a program works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,6 +30,9 @@ pub enum Instruction {
         sigma: f64,
         /// Where the prediction goes.
         out: Slot,
+        /// Where the negative branch's own prediction goes, if the sampler wants it; it is then asked for under guidance
+        /// of any strength.
+        negative: Option<Slot>,
     },
     /// `out` = unit Gaussian noise for the step between two levels.
     Noise {
@@ -40,22 +50,28 @@ pub enum Instruction {
         /// Where the sum goes; none of the terms.
         out: Slot,
     },
+    /// Measures the distance of two estimates of a latent, in units of what is tolerated: the root mean square, over the
+    /// whole batch, of `(low - high) / max(atol, rtol max(|low|, |previous|))`.
+    Measure {
+        /// The estimate of lower order.
+        low: Slot,
+        /// The estimate of higher order.
+        high: Slot,
+        /// The last estimate of lower order that was good enough.
+        previous: Slot,
+        /// The relative tolerance.
+        rtol: f64,
+        /// The absolute tolerance.
+        atol: f64,
+    },
 }
 
 impl Instruction {
-    fn out(&self) -> Slot {
-        match *self {
-            Instruction::Denoise { out, .. }
-            | Instruction::Noise { out, .. }
-            | Instruction::Combine { out, .. } => out,
-        }
-    }
-
-    fn out_mut(&mut self) -> &mut Slot {
+    fn outs_mut(&mut self) -> Vec<&mut Slot> {
         match self {
-            Instruction::Denoise { out, .. }
-            | Instruction::Noise { out, .. }
-            | Instruction::Combine { out, .. } => out,
+            Instruction::Denoise { out, negative, .. } => std::iter::once(out).chain(negative).collect(),
+            Instruction::Noise { out, .. } | Instruction::Combine { out, .. } => vec![out],
+            Instruction::Measure { .. } => Vec::new(),
         }
     }
 
@@ -64,6 +80,7 @@ impl Instruction {
             Instruction::Denoise { x, .. } => vec![x],
             Instruction::Noise { .. } => Vec::new(),
             Instruction::Combine { terms, .. } => terms.iter_mut().map(|(_, slot)| slot).collect(),
+            Instruction::Measure { low, high, previous, .. } => vec![low, high, previous],
         }
     }
 }
@@ -77,19 +94,40 @@ pub struct Step {
     pub instructions: Vec<Instruction>,
 }
 
-/// A whole run of a sampler, as data.
-#[derive(Debug, Clone, PartialEq)]
+/// A whole run of a sampler, as data; or the first part of one that depends on what it measures.
+#[derive(Debug, Clone)]
 pub struct Program {
     steps: Vec<Step>,
     slots: usize,
     result: Slot,
+    rest: Option<Rest>,
+}
+
+/// What is to be written yet of a program, and what the part before it leaves.
+#[derive(Debug, Clone)]
+struct Rest {
+    author: Arc<dyn Continuation>,
+    held: Vec<(Value, Slot)>,
+    values: usize,
+}
+
+/// Writes the next part of a program that depends on what it measures. Depends on nothing else, so that a run can be
+/// taken up again.
+pub trait Continuation: fmt::Debug + Send + Sync {
+    /// Writes the steps up to the next measurement, given the last one, and returns what the run ends with if they do not
+    /// ask for a further part. Of the values of earlier parts, those that were kept may be used.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`](crate::error::Error::NotFinite) for a measurement that is not a number,
+    /// [`Error::Value`](crate::error::Error::Value) where no end is in sight.
+    fn write(&self, error: f64, p: &mut Builder) -> Result<Value>;
 }
 
 impl Program {
     /// Where the noisy latent is expected before the first step.
     pub const START: Slot = Slot(0);
 
-    /// The steps in order.
+    /// The steps in order, as far as they are written.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
@@ -104,13 +142,30 @@ impl Program {
         self.result
     }
 
-    /// Whether a run draws noise after its start.
+    /// Whether more follows than is written: how much is known only in the run.
+    pub fn is_open(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// The part that follows, if the last measurement of this one gave `error`; it works on the slots that this one
+    /// leaves. `None` if this is all.
+    ///
+    /// # Errors
+    /// Those of [`Continuation::write`].
+    pub fn next(&self, error: f64) -> Result<Option<Program>> {
+        let Some(Rest { author, held, values }) = &self.rest else { return Ok(None) };
+        let mut builder = Builder { steps: Vec::new(), values: *values, held: held.clone(), rest: None };
+        let result = author.write(error, &mut builder)?;
+        Ok(Some(builder.finish(result)))
+    }
+
+    /// Whether a run draws noise after its start, as far as it is written.
     pub fn draws_noise(&self) -> bool {
         let draws = |i: &Instruction| matches!(i, Instruction::Noise { .. });
         self.steps.iter().any(|step| step.instructions.iter().any(draws))
     }
 
-    /// How often the model will be asked, branches of guidance counted as one.
+    /// How often the model will be asked, branches of guidance counted as one, as far as the program is written.
     pub fn model_calls(&self) -> usize {
         let asks = |i: &&Instruction| matches!(i, Instruction::Denoise { .. });
         self.steps.iter().map(|step| step.instructions.iter().filter(asks).count()).sum()
@@ -131,6 +186,13 @@ pub struct Expr {
 impl From<Value> for Expr {
     fn from(value: Value) -> Self {
         Expr { terms: vec![(1.0, value)] }
+    }
+}
+
+/// The sum of weighted values.
+impl FromIterator<(f64, Value)> for Expr {
+    fn from_iter<I: IntoIterator<Item = (f64, Value)>>(terms: I) -> Self {
+        terms.into_iter().fold(Expr::default(), |sum, (weight, value)| sum + value * weight)
     }
 }
 
@@ -210,12 +272,15 @@ impl Div<f64> for Value {
 pub struct Builder {
     steps: Vec<Step>,
     values: usize,
+    /// What there is before the first step, and where.
+    held: Vec<(Value, Slot)>,
+    rest: Option<(Arc<dyn Continuation>, Vec<Value>)>,
 }
 
 impl Builder {
     /// An empty program.
     pub(super) fn new() -> Self {
-        Builder { steps: Vec::new(), values: 1 }
+        Builder { steps: Vec::new(), values: 1, held: vec![(Value(0), Program::START)], rest: None }
     }
 
     /// The noisy latent that the run starts from.
@@ -230,12 +295,29 @@ impl Builder {
 
     /// Asks the model for the denoised latent of `x` at level `sigma`.
     pub fn denoise(&mut self, x: Value, sigma: f64) -> Value {
-        self.emit(|out| Instruction::Denoise { x: Slot(x.0), sigma, out })
+        let out = self.value();
+        self.push(Instruction::Denoise { x: Slot(x.0), sigma, out: Slot(out.0), negative: None });
+        out
+    }
+
+    /// As [`Builder::denoise`]; also returns the prediction under the negative prompt alone, which CFG++ (Chung et al.
+    /// 2024, arXiv 2406.08070) renoises with.
+    pub fn denoise_cfgpp(&mut self, x: Value, sigma: f64) -> (Value, Value) {
+        let (out, negative) = (self.value(), self.value());
+        self.push(Instruction::Denoise {
+            x: Slot(x.0),
+            sigma,
+            out: Slot(out.0),
+            negative: Some(Slot(negative.0)),
+        });
+        (out, negative)
     }
 
     /// Draws the noise of the step between two levels: unit Gaussian, the next of its source.
     pub fn noise(&mut self, sigma: f64, sigma_next: f64) -> Value {
-        self.emit(|out| Instruction::Noise { sigma, sigma_next, out })
+        let out = self.value();
+        self.push(Instruction::Noise { sigma, sigma_next, out: Slot(out.0) });
+        out
     }
 
     /// Makes a latent of an expression. One that is just a value costs nothing.
@@ -243,60 +325,88 @@ impl Builder {
         let mut terms = expr.into().terms;
         // A term of weight 0 must not be read: a step to level 0 owes nothing to the noisy latent.
         terms.retain(|&(coefficient, _)| coefficient != 0.0);
-        match *terms {
-            [(1.0, value)] => value,
-            [] => self.emit(|out| Instruction::Combine { terms: vec![(0.0, Slot(0))], out }),
-            _ => {
-                let terms = terms.iter().map(|&(coefficient, value)| (coefficient, Slot(value.0))).collect();
-                self.emit(|out| Instruction::Combine { terms, out })
-            }
+        if let [(1.0, value)] = *terms {
+            return value;
         }
+        if terms.is_empty() {
+            terms.extend(self.held.first().map(|&(value, _)| (0.0, value)));
+        }
+        let terms = terms.iter().map(|&(coefficient, value)| (coefficient, Slot(value.0))).collect();
+        let out = self.value();
+        self.push(Instruction::Combine { terms, out: Slot(out.0) });
+        out
     }
 
-    fn emit(&mut self, instruction: impl FnOnce(Slot) -> Instruction) -> Value {
-        let value = Value(self.values);
+    /// Measures how far `low` and `high` lie apart, as [`Instruction::Measure`] has it.
+    pub fn measure(&mut self, low: Value, high: Value, previous: Value, rtol: f64, atol: f64) {
+        let [low, high, previous] = [low, high, previous].map(|value| Slot(value.0));
+        self.push(Instruction::Measure { low, high, previous, rtol, atol });
+    }
+
+    /// Leaves the rest of the program to `author`, who will be told what was measured last and may use the values `kept`.
+    pub fn go_on(&mut self, kept: &[Value], author: impl Continuation + 'static) {
+        self.rest = Some((Arc::new(author), kept.to_vec()));
+    }
+
+    fn value(&mut self) -> Value {
         self.values += 1;
+        Value(self.values - 1)
+    }
+
+    fn push(&mut self, instruction: Instruction) {
         if self.steps.is_empty() {
             self.step(f64::NAN);
         }
         if let Some(step) = self.steps.last_mut() {
-            step.instructions.push(instruction(Slot(value.0)));
+            step.instructions.push(instruction);
         }
-        value
     }
 
     /// The program that leaves `result`, its values laid out over as few slots as are alive at once.
     pub(super) fn finish(self, result: Value) -> Program {
-        let Builder { mut steps, values } = self;
-        let instructions = || 0..;
+        let Builder { mut steps, values, held, rest } = self;
+        let (author, kept) = rest.map_or((None, Vec::new()), |(author, kept)| (Some(author), kept));
         let mut last_use = vec![0; values];
-        for (time, instruction) in
-            instructions().zip(steps.iter_mut().flat_map(|step| &mut step.instructions))
-        {
-            last_use[instruction.out().0] = time;
-            instruction.inputs_mut().into_iter().for_each(|slot| last_use[slot.0] = time);
+        for (time, instruction) in in_order(&mut steps) {
+            for slot in instruction.outs_mut() {
+                last_use[slot.0] = time;
+            }
+            for slot in instruction.inputs_mut() {
+                last_use[slot.0] = time;
+            }
         }
-        last_use[result.0] = usize::MAX;
+        for value in kept.iter().chain([&result]) {
+            last_use[value.0] = usize::MAX;
+        }
 
         let mut slot_of = vec![Slot(usize::MAX); values];
-        slot_of[0] = Program::START;
-        let mut alive = vec![Some(0)];
-        for (time, instruction) in
-            instructions().zip(steps.iter_mut().flat_map(|step| &mut step.instructions))
-        {
-            let out = instruction.out().0;
-            let slot = alive.iter().position(Option::is_none).unwrap_or_else(|| {
-                alive.push(None);
-                alive.len() - 1
-            });
-            alive[slot] = Some(out);
-            slot_of[out] = Slot(slot);
-            *instruction.out_mut() = Slot(slot);
+        let mut alive = Vec::new();
+        for (value, slot) in held {
+            slot_of[value.0] = slot;
+            alive.resize(alive.len().max(slot.0 + 1), None);
+            alive[slot.0] = Some(value.0);
+        }
+        for (time, instruction) in in_order(&mut steps) {
             instruction.inputs_mut().into_iter().for_each(|input| *input = slot_of[input.0]);
+            for out in instruction.outs_mut() {
+                let slot = alive.iter().position(Option::is_none).unwrap_or_else(|| {
+                    alive.push(None);
+                    alive.len() - 1
+                });
+                alive[slot] = Some(out.0);
+                slot_of[out.0] = Slot(slot);
+                *out = Slot(slot);
+            }
             for holder in &mut alive {
                 holder.take_if(|value| last_use[*value] <= time);
             }
         }
-        Program { steps, slots: alive.len(), result: slot_of[result.0] }
+        let held = kept.into_iter().map(|value| (value, slot_of[value.0])).collect();
+        let rest = author.map(|author| Rest { author, held, values });
+        Program { steps, slots: alive.len(), result: slot_of[result.0], rest }
     }
+}
+
+fn in_order(steps: &mut [Step]) -> impl Iterator<Item = (usize, &mut Instruction)> {
+    steps.iter_mut().flat_map(|step| &mut step.instructions).enumerate()
 }

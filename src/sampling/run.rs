@@ -1,11 +1,12 @@
 //! The machine that runs a [`Program`]: latents on a backend, a denoiser under guidance, a source of noise.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use super::ModelSampling;
 use super::denoiser::{Branch, Denoiser};
 use super::noise::NoiseSource;
-use super::program::{Instruction, Program, Slot};
+use super::program::{Instruction, Program, Slot, Step};
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Blend, Combine};
 use crate::tensor::{Shaped, Tensor};
@@ -14,7 +15,7 @@ use crate::tensor::{Shaped, Tensor};
 pub struct Progress<'a, B: Backend> {
     /// Steps done, this one included.
     pub step: usize,
-    /// Steps in all.
+    /// Steps in all; those written so far, if the sampler chooses its steps as it goes.
     pub of: usize,
     /// The level that the step starts from.
     pub sigma: f64,
@@ -28,10 +29,11 @@ pub struct Progress<'a, B: Backend> {
 pub type Observer<'a, B> = dyn FnMut(&Progress<'_, B>) -> ControlFlow<()> + 'a;
 
 /// What classifier-free guidance of this strength asks the model for: `denoised = negative + cfg (positive - negative)`,
-/// which at 1 needs no negative.
-fn branches(cfg: f64) -> &'static [Branch] {
+/// which at 1 needs no negative unless the sampler does.
+fn branches(cfg: f64, wants_negative: bool) -> &'static [Branch] {
     const NO_GUIDANCE: f64 = 1e-9;
-    if (cfg - 1.0).abs() <= NO_GUIDANCE { &[Branch::Positive] } else { &[Branch::Positive, Branch::Negative] }
+    let guided = (cfg - 1.0).abs() > NO_GUIDANCE;
+    if guided || wants_negative { &[Branch::Positive, Branch::Negative] } else { &[Branch::Positive] }
 }
 
 /// What keeps part of a latent as it was: where `mask` is 0 the model is shown `kept` under the level's noise, and its
@@ -57,6 +59,8 @@ pub struct Run<'a, B: Backend, D> {
     /// The branches' predictions; also where an inpainting run mixes what it shows the model.
     scratch: [B::Latent; 2],
     drawn: Tensor,
+    /// What was measured last.
+    error: f64,
 }
 
 impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
@@ -73,13 +77,11 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
         noise: Box<dyn NoiseSource>,
     ) -> Result<Self> {
         let shape = start.shape();
-        let mut slots = vec![start];
-        while slots.len() < program.slots() {
-            slots.push(backend.latent(shape)?);
-        }
+        let slots = vec![start];
         let scratch = [backend.latent(shape)?, backend.latent(shape)?];
         let drawn = Tensor::zeros(shape);
-        Ok(Run { backend, denoiser, noise, cfg, inpaint: None, program, slots, scratch, drawn })
+        let (inpaint, error) = (None, f64::NAN);
+        Ok(Run { backend, denoiser, noise, cfg, inpaint, program, slots, scratch, drawn, error })
     }
 
     /// The same run with part of the latent kept.
@@ -90,31 +92,53 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
     /// Runs every step and returns the result, `observe` called in each.
     ///
     /// # Errors
-    /// [`Error::Cancelled`] if `observe` breaks, and what backend, model and noise report.
+    /// [`Error::Cancelled`] if `observe` breaks, and what backend, model, noise and the program's later parts report.
     pub fn finish(mut self, observe: &mut Observer<'_, B>) -> Result<B::Latent> {
-        let program = self.program;
-        let of = program.steps().len();
-        for (done, step) in program.steps().iter().enumerate() {
-            let mut unseen = true;
-            for instruction in &step.instructions {
-                self.execute(instruction)?;
-                if let Instruction::Denoise { x, out, .. } = instruction
-                    && std::mem::take(&mut unseen)
-                {
-                    let (x, denoised) = (&self.slots[x.0], &self.slots[out.0]);
-                    let progress = Progress { step: done + 1, of, sigma: step.sigma, x, denoised };
-                    if observe(&progress).is_break() {
-                        return Err(Error::Cancelled { done, of });
-                    }
+        let mut program = Cow::Borrowed(self.program);
+        let mut done = 0;
+        loop {
+            while self.slots.len() < program.slots() {
+                self.slots.push(self.backend.latent(self.drawn.shape())?);
+            }
+            let of = done + program.steps().len();
+            for step in program.steps() {
+                self.step(step, done, of, observe)?;
+                done += 1;
+            }
+            match program.next(self.error)? {
+                Some(next) => program = Cow::Owned(next),
+                None => return Ok(self.slots.swap_remove(program.result().0)),
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Step, done: usize, of: usize, observe: &mut Observer<'_, B>) -> Result<()> {
+        let mut unseen = true;
+        for instruction in &step.instructions {
+            self.execute(instruction)?;
+            if let Instruction::Denoise { x, out, .. } = instruction
+                && std::mem::take(&mut unseen)
+            {
+                let (x, denoised) = (&self.slots[x.0], &self.slots[out.0]);
+                let progress = Progress { step: done + 1, of, sigma: step.sigma, x, denoised };
+                if observe(&progress).is_break() {
+                    return Err(Error::Cancelled { done, of });
                 }
             }
         }
-        Ok(self.slots.swap_remove(program.result().0))
+        Ok(())
     }
 
     fn execute(&mut self, instruction: &Instruction) -> Result<()> {
         match *instruction {
-            Instruction::Denoise { x, sigma, out } => self.denoise(x, sigma, out),
+            Instruction::Denoise { x, sigma, out, negative } => {
+                self.denoise(x, sigma, out, negative.is_some())?;
+                if let Some(negative) = negative {
+                    // As the model gave it: no mask overrules it in ComfyUI either.
+                    std::mem::swap(&mut self.slots[negative.0], &mut self.scratch[1]);
+                }
+                Ok(())
+            }
             Instruction::Noise { sigma, sigma_next, out } => {
                 self.noise.draw(sigma, sigma_next, self.drawn.data_mut())?;
                 self.backend.write_latent(&self.drawn, &mut self.slots[out.0])
@@ -125,10 +149,15 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
                     terms.iter().map(|&(coefficient, slot)| (coefficient as f32, inputs(slot))).collect();
                 self.backend.combine(&Combine { terms: &terms }, out)
             }
+            Instruction::Measure { low, high, previous, rtol, atol } => {
+                let read = |slot: Slot| self.backend.read_latent(&self.slots[slot.0]);
+                self.error = scaled_distance(&read(low)?, &read(high)?, &read(previous)?, rtol, atol);
+                Ok(())
+            }
         }
     }
 
-    fn denoise(&mut self, x: Slot, sigma: f64, out: Slot) -> Result<()> {
+    fn denoise(&mut self, x: Slot, sigma: f64, out: Slot, wants_negative: bool) -> Result<()> {
         let backend = self.backend;
         let (out, inputs) = out_and_inputs(&mut self.slots, out);
         let mut x = inputs(x);
@@ -140,14 +169,16 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
             x = mixed;
         }
 
-        let branches = branches(self.cfg);
+        let branches = branches(self.cfg, wants_negative);
         if let [_] = branches {
             self.denoiser.denoise(x, sigma, branches, std::slice::from_mut(out))?;
         } else {
             self.denoiser.denoise(x, sigma, branches, &mut self.scratch)?;
-            let [positive, negative] = &self.scratch;
-            let terms = [(self.cfg as f32, positive), ((1.0 - self.cfg) as f32, negative)];
-            backend.combine(&Combine { terms: &terms }, out)?;
+            let [positive, negative] = &mut self.scratch;
+            // The difference first: strong guidance would multiply the rounding of two products.
+            backend.combine(&Combine { terms: &[(1.0, positive), (-1.0, negative)] }, out)?;
+            backend.combine(&Combine { terms: &[(1.0, negative), (self.cfg as f32, out)] }, positive)?;
+            std::mem::swap(out, positive);
         }
 
         if let Some(Inpaint { mask, kept, .. }) = &self.inpaint {
@@ -157,6 +188,16 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
         }
         Ok(())
     }
+}
+
+/// The error of [`Instruction::Measure`].
+fn scaled_distance(low: &Tensor, high: &Tensor, previous: &Tensor, rtol: f64, atol: f64) -> f64 {
+    let squares =
+        low.data().iter().zip(high.data()).zip(previous.data()).map(|((&low, &high), &previous)| {
+            let tolerated = (rtol * f64::from(low.abs().max(previous.abs()))).max(atol);
+            ((f64::from(low) - f64::from(high)) / tolerated).powi(2)
+        });
+    (squares.sum::<f64>() / low.data().len() as f64).sqrt()
 }
 
 /// The latent that an instruction writes, and a way to those that it reads: a program never lets the two be one.

@@ -1,6 +1,6 @@
 use serde::Deserialize;
 
-use super::{Builder, NoiseKind, Value, expect_not_negative};
+use super::{Builder, NoiseKind, Properties, Value, expect_not_negative};
 use crate::error::Result;
 
 /// The stochastic part of Algorithm 2 of Karras et al. 2022 (arXiv 2206.00364): noise is added before a step, and the
@@ -25,8 +25,15 @@ impl Default for Churn {
 }
 
 impl Churn {
-    pub(super) fn noise_kind(&self) -> NoiseKind {
-        if self.s_churn > 0.0 { NoiseKind::Continued } else { NoiseKind::None }
+    /// What can be said of a sampler of this order; the added noise is a diffusion's, not a flow's.
+    pub(super) fn properties(&self, order: u32, calls_per_step: u32) -> Properties {
+        let noise = if self.s_churn > 0.0 { NoiseKind::Continued } else { NoiseKind::None };
+        Properties { flow: self.s_churn == 0.0, ..Properties::new(order, calls_per_step, noise) }
+    }
+
+    /// Whether noise may be added at `sigma`.
+    pub(super) fn applies(&self, sigma: f64) -> bool {
+        (self.s_tmin..=self.s_tmax).contains(&sigma)
     }
 
     pub(super) fn check(&self, op: &'static str) -> Result<()> {
@@ -37,7 +44,7 @@ impl Churn {
     /// The latent and the level that the step from `sigma` starts from, in a run of `steps`.
     pub(super) fn apply(&self, p: &mut Builder, x: Value, sigma: f64, steps: usize) -> (Value, f64) {
         let gamma = (self.s_churn / steps as f64).min(2f64.sqrt() - 1.0);
-        if gamma == 0.0 || !(self.s_tmin..=self.s_tmax).contains(&sigma) {
+        if gamma == 0.0 || !self.applies(sigma) {
             return (x, sigma);
         }
         let sigma_hat = sigma * (gamma + 1.0);

@@ -11,7 +11,7 @@ pub struct Dpmpp2m {}
 
 impl Algorithm for Dpmpp2m {
     fn properties(&self) -> Properties {
-        Properties { order: 2, calls_per_step: 1, noise: NoiseKind::None }
+        Properties::new(2, 1, NoiseKind::None)
     }
 
     fn write(&self, _: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {

@@ -1,8 +1,11 @@
 use serde::Deserialize;
 
-use super::{Algorithm, Builder, NoiseKind, Properties, Value, expect_not_negative};
+use super::phi::phi;
+use super::sde::SdeStep;
+use super::snr::below_pure_noise;
+use super::{Algorithm, Builder, NoiseKind, Properties, Value, expect_not_negative, steps};
 use crate::error::Result;
-use crate::sampling::{ModelSampling, Prediction};
+use crate::sampling::ModelSampling;
 
 /// How DPM-Solver++(2M) SDE brings in the slope of the denoised latent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -35,7 +38,7 @@ impl Default for Dpmpp2mSde {
 
 impl Algorithm for Dpmpp2mSde {
     fn properties(&self) -> Properties {
-        Properties { order: 2, calls_per_step: 1, noise: NoiseKind::Brownian }
+        Properties::new(2, 1, NoiseKind::Brownian)
     }
 
     fn write(&self, model: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {
@@ -44,28 +47,24 @@ impl Algorithm for Dpmpp2mSde {
         let sigmas = below_pure_noise(model, sigmas);
         let mut x = p.start();
         let mut last: Option<(f64, Value)> = None;
-        for (sigma, sigma_next) in super::steps(&sigmas) {
+        for (sigma, sigma_next) in steps(&sigmas) {
             p.step(sigma);
             let denoised = p.denoise(x, sigma);
             if sigma_next == 0.0 {
                 return Ok(denoised);
             }
-            let (lambda, lambda_next) = (model.half_log_snr(sigma), model.half_log_snr(sigma_next));
-            let h = lambda_next - lambda;
-            let alpha_next = sigma_next * lambda_next.exp();
-            let h_eta = h * (self.eta + 1.0);
-            let phi = -(-h_eta).exp_m1();
-            let mut next = x * (sigma_next / sigma * (-h * self.eta).exp()) + denoised * (alpha_next * phi);
+            let SdeStep { h, h_eta, alpha, decay, deviation } =
+                SdeStep::new(model, sigma, sigma_next, self.eta);
+            let mut next = x * decay + denoised * (alpha * h_eta * phi(1, -h_eta));
             if let Some((h_last, old_denoised)) = last {
                 let r = h_last / h;
                 let weight = match self.solver_type {
-                    Solver::Midpoint => 0.5 * phi,
-                    Solver::Heun => 1.0 - phi / h_eta,
+                    Solver::Midpoint => 0.5 * phi(1, -h_eta),
+                    Solver::Heun => phi(2, -h_eta),
                 };
-                next = next + (denoised - old_denoised) * (alpha_next * weight / r);
+                next = next + (denoised - old_denoised) * (alpha * h_eta * weight / r);
             }
-            if self.eta > 0.0 && self.s_noise > 0.0 {
-                let deviation = sigma_next * (-(-2.0 * h * self.eta).exp_m1()).sqrt();
+            if deviation > 0.0 && self.s_noise > 0.0 {
                 next = next + p.noise(sigma, sigma_next) * (deviation * self.s_noise);
             }
             x = p.combine(next);
@@ -73,14 +72,4 @@ impl Algorithm for Dpmpp2mSde {
         }
         Ok(x)
     }
-}
-
-/// A flow's first level may be pure noise, whose log SNR is infinite; start a hair below it, as ComfyUI does.
-fn below_pure_noise(model: &ModelSampling, sigmas: &[f64]) -> Vec<f64> {
-    const PERCENT: f64 = 1e-4;
-    let mut sigmas = sigmas.to_vec();
-    if model.prediction() == Prediction::Flow && sigmas[0] >= 1.0 {
-        sigmas[0] = f64::from(model.percent_to_sigma(PERCENT) as f32);
-    }
-    sigmas
 }

@@ -12,7 +12,7 @@ pub struct Euler(pub Churn);
 
 impl Algorithm for Euler {
     fn properties(&self) -> Properties {
-        Properties { order: 1, calls_per_step: 1, noise: self.0.noise_kind() }
+        self.0.properties(1, 1)
     }
 
     fn write(&self, _: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {

@@ -11,7 +11,7 @@ pub struct Heun(pub Churn);
 
 impl Algorithm for Heun {
     fn properties(&self) -> Properties {
-        Properties { order: 2, calls_per_step: 2, noise: self.0.noise_kind() }
+        self.0.properties(2, 2)
     }
 
     fn write(&self, _: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {

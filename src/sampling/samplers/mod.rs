@@ -12,27 +12,128 @@ use super::{ModelSampling, names};
 use crate::error::{Error, Result};
 
 mod ancestral;
+mod cfgpp_ud10_ab;
 mod churn;
+mod ddim;
+mod ddpm;
+mod deis;
+mod dpm_2;
+mod dpm_2_ancestral;
+mod dpm_adaptive;
+mod dpm_fast;
+mod dpm_solver;
 mod dpmpp_2m;
+mod dpmpp_2m_cfg_pp;
 mod dpmpp_2m_sde;
+mod dpmpp_2s_ancestral;
+mod dpmpp_2s_ancestral_cfg_pp;
+mod dpmpp_3m_sde;
+mod dpmpp_sde;
+mod er_sde;
 mod euler;
 mod euler_ancestral;
+mod euler_ancestral_cfg_pp;
+mod gradient_estimation;
 mod heun;
+mod heunpp2;
+mod ipndm;
+mod ipndm_v;
+mod lagrange;
+mod lcm;
+mod lms;
+mod multistep;
+mod phi;
+mod res_multistep;
+mod sa_solver;
+mod sde;
+mod seeds_2;
+mod seeds_3;
+mod snr;
+mod uni_pc;
 
+pub use ancestral::Stochastic;
+pub use cfgpp_ud10_ab::CfgppUd10Ab;
 pub use churn::Churn;
+pub use ddim::Ddim;
+pub use ddpm::Ddpm;
+pub use deis::{Deis, DeisMode};
+pub use dpm_2::Dpm2;
+pub use dpm_2_ancestral::Dpm2Ancestral;
+pub use dpm_adaptive::DpmAdaptive;
+pub use dpm_fast::DpmFast;
 pub use dpmpp_2m::Dpmpp2m;
+pub use dpmpp_2m_cfg_pp::Dpmpp2mCfgPp;
 pub use dpmpp_2m_sde::{Dpmpp2mSde, Solver};
+pub use dpmpp_2s_ancestral::Dpmpp2sAncestral;
+pub use dpmpp_2s_ancestral_cfg_pp::Dpmpp2sAncestralCfgPp;
+pub use dpmpp_3m_sde::Dpmpp3mSde;
+pub use dpmpp_sde::DpmppSde;
+pub use er_sde::ErSde;
 pub use euler::Euler;
 pub use euler_ancestral::EulerAncestral;
+pub use euler_ancestral_cfg_pp::EulerAncestralCfgPp;
+pub use gradient_estimation::GradientEstimation;
 pub use heun::Heun;
+pub use heunpp2::Heunpp2;
+pub use ipndm::Ipndm;
+pub use ipndm_v::IpndmV;
+pub use lcm::Lcm;
+pub use lms::Lms;
+pub use res_multistep::ResMultistep;
+pub use sa_solver::SaSolver;
+pub use seeds_2::{Seeds2, SeedsSolver};
+pub use seeds_3::Seeds3;
+pub use uni_pc::{UniPc, Variant};
 
-/// Every sampler, by the names of ComfyUI 0.3.64.
-const SAMPLERS: &[(&str, FromOptions)] = &[
-    ("euler", from_options::<Euler>),
-    ("euler_ancestral", from_options::<EulerAncestral>),
-    ("heun", from_options::<Heun>),
-    ("dpmpp_2m", from_options::<Dpmpp2m>),
-    ("dpmpp_2m_sde", from_options::<Dpmpp2mSde>),
+/// Every sampler, by the names of ComfyUI 0.3.64 and the three that came later: the algorithm, and which of its options
+/// the name sets. What a caller sets comes before that. The `_gpu` names differ from the others in where the reference
+/// draws its noise: on the CPU, not at all.
+const SAMPLERS: &[(&str, FromOptions, &str)] = &[
+    ("euler", from_options::<Euler>, "{}"),
+    ("euler_cfg_pp", from_options::<EulerAncestralCfgPp>, r#"{"eta": 0}"#),
+    ("euler_ancestral", from_options::<EulerAncestral>, "{}"),
+    ("euler_ancestral_cfg_pp", from_options::<EulerAncestralCfgPp>, "{}"),
+    ("heun", from_options::<Heun>, "{}"),
+    ("heunpp2", from_options::<Heunpp2>, "{}"),
+    ("exp_heun_2_x0", from_options::<Seeds2>, r#"{"eta": 0, "r": 1, "solver_type": "phi_2"}"#),
+    ("exp_heun_2_x0_sde", from_options::<Seeds2>, r#"{"r": 1, "solver_type": "phi_2"}"#),
+    ("dpm_2", from_options::<Dpm2>, "{}"),
+    ("dpm_2_ancestral", from_options::<Dpm2Ancestral>, "{}"),
+    ("lms", from_options::<Lms>, "{}"),
+    ("dpm_fast", from_options::<DpmFast>, "{}"),
+    ("dpm_adaptive", from_options::<DpmAdaptive>, "{}"),
+    ("dpmpp_2s_ancestral", from_options::<Dpmpp2sAncestral>, "{}"),
+    ("dpmpp_2s_ancestral_cfg_pp", from_options::<Dpmpp2sAncestralCfgPp>, "{}"),
+    ("dpmpp_sde", from_options::<DpmppSde>, "{}"),
+    ("dpmpp_sde_gpu", from_options::<DpmppSde>, "{}"),
+    ("dpmpp_2m", from_options::<Dpmpp2m>, "{}"),
+    ("dpmpp_2m_cfg_pp", from_options::<Dpmpp2mCfgPp>, "{}"),
+    ("dpmpp_2m_sde", from_options::<Dpmpp2mSde>, "{}"),
+    ("dpmpp_2m_sde_gpu", from_options::<Dpmpp2mSde>, "{}"),
+    ("dpmpp_2m_sde_heun", from_options::<Dpmpp2mSde>, r#"{"solver_type": "heun"}"#),
+    ("dpmpp_2m_sde_heun_gpu", from_options::<Dpmpp2mSde>, r#"{"solver_type": "heun"}"#),
+    ("dpmpp_3m_sde", from_options::<Dpmpp3mSde>, "{}"),
+    ("dpmpp_3m_sde_gpu", from_options::<Dpmpp3mSde>, "{}"),
+    ("ddpm", from_options::<Ddpm>, "{}"),
+    ("lcm", from_options::<Lcm>, "{}"),
+    ("ipndm", from_options::<Ipndm>, "{}"),
+    ("ipndm_v", from_options::<IpndmV>, "{}"),
+    ("deis", from_options::<Deis>, "{}"),
+    ("cfgpp_ud10_ab", from_options::<CfgppUd10Ab>, "{}"),
+    ("res_multistep", from_options::<ResMultistep>, "{}"),
+    ("res_multistep_cfg_pp", from_options::<ResMultistep>, r#"{"cfg_pp": true}"#),
+    ("res_multistep_ancestral", from_options::<ResMultistep>, r#"{"eta": 1}"#),
+    ("res_multistep_ancestral_cfg_pp", from_options::<ResMultistep>, r#"{"eta": 1, "cfg_pp": true}"#),
+    ("gradient_estimation", from_options::<GradientEstimation>, "{}"),
+    ("gradient_estimation_cfg_pp", from_options::<GradientEstimation>, r#"{"cfg_pp": true}"#),
+    ("er_sde", from_options::<ErSde>, "{}"),
+    ("seeds_2", from_options::<Seeds2>, "{}"),
+    ("seeds_3", from_options::<Seeds3>, "{}"),
+    ("sa_solver", from_options::<SaSolver>, "{}"),
+    ("sa_solver_pece", from_options::<SaSolver>, r#"{"use_pece": true}"#),
+    ("ddim", from_options::<Ddim>, "{}"),
+    ("uni_pc", from_options::<UniPc>, "{}"),
+    ("uni_pc_bh2", from_options::<UniPc>, r#"{"variant": "bh2"}"#),
 ];
 
 /// Where a sampler's noise comes from.
@@ -53,10 +154,34 @@ pub enum NoiseKind {
 pub struct Properties {
     /// The order of convergence where no noise is added.
     pub order: u32,
-    /// How often a step asks the model; the last step may ask less often.
+    /// How often a step asks the model; the last steps may ask less often, and an adaptive one may take several tries.
     pub calls_per_step: u32,
     /// Where its noise comes from.
     pub noise: NoiseKind,
+    /// Whether it is right for a rectified flow. What is not takes the flow's levels for a diffusion's, as ComfyUI does.
+    pub flow: bool,
+    /// The fewest steps that it makes a picture in.
+    pub fewest_steps: usize,
+    /// Whether it is given a schedule of one step more with the last level above 0 left out.
+    pub drops_penultimate: bool,
+    /// Whether a run under a mask shows the model the part that is kept under noise of its own, of the next seed, rather
+    /// than under the noise that the run starts from.
+    pub fresh_mask_noise: bool,
+}
+
+impl Properties {
+    /// Those of a sampler with nothing unusual about it.
+    pub const fn new(order: u32, calls_per_step: u32, noise: NoiseKind) -> Self {
+        Properties {
+            order,
+            calls_per_step,
+            noise,
+            flow: true,
+            fewest_steps: 1,
+            drops_penultimate: false,
+            fresh_mask_noise: false,
+        }
+    }
 }
 
 /// The algorithm of a sampler with its options. Implement it to bring a sampler of your own.
@@ -86,7 +211,7 @@ impl Sampler {
 
     /// Every known name.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        SAMPLERS.iter().map(|&(name, _)| name)
+        SAMPLERS.iter().map(|&(name, ..)| name)
     }
 
     /// A known sampler under options, named as k-diffusion names them: `{"eta": 0.5, "solver_type": "heun"}`.
@@ -94,11 +219,11 @@ impl Sampler {
     /// # Errors
     /// [`Error::UnknownName`] for the sampler, [`Error::Value`] for an option that it does not take or a value of the
     /// wrong type.
-    pub fn with_options(name: &str, options: &serde_json::Map<String, Json>) -> Result<Self> {
-        let Some(&(name, from_options)) = SAMPLERS.iter().find(|&&(known, _)| known == name) else {
+    pub fn with_options(name: &str, options: &Options) -> Result<Self> {
+        let Some(&(name, from_options, preset)) = SAMPLERS.iter().find(|&&(known, ..)| known == name) else {
             return Err(Error::unknown_name("sampler", name, Self::names()));
         };
-        Ok(Sampler { name, algorithm: from_options(name, options)? })
+        Ok(Sampler { name, algorithm: from_options(name, preset, options)? })
     }
 
     /// The name that users type.
@@ -146,19 +271,25 @@ impl FromStr for Sampler {
     }
 }
 
-type FromOptions = fn(&'static str, &serde_json::Map<String, Json>) -> Result<Arc<dyn Algorithm>>;
+type Options = serde_json::Map<String, Json>;
+type FromOptions = fn(&'static str, &str, &Options) -> Result<Arc<dyn Algorithm>>;
 
 fn from_options<A: Algorithm + DeserializeOwned + 'static>(
     name: &'static str,
-    options: &serde_json::Map<String, Json>,
+    preset: &str,
+    options: &Options,
 ) -> Result<Arc<dyn Algorithm>> {
-    let algorithm: A =
-        serde_json::from_value(Json::Object(options.clone())).map_err(|error| Error::Value {
-            op: name,
-            what: "options",
-            expected: "those its documentation lists".into(),
-            got: error.to_string(),
-        })?;
+    let parse = || {
+        let mut all: Options = serde_json::from_str(preset)?;
+        all.extend(options.clone());
+        serde_json::from_value::<A>(Json::Object(all))
+    };
+    let algorithm = parse().map_err(|error| Error::Value {
+        op: name,
+        what: "options",
+        expected: "those its documentation lists".into(),
+        got: error.to_string(),
+    })?;
     Ok(Arc::new(algorithm))
 }
 
@@ -185,6 +316,28 @@ fn expect_not_negative(op: &'static str, what: &'static str, value: f64) -> Resu
         return Ok(());
     }
     Err(Error::Value { op, what, expected: "finite and not negative".into(), got: value.to_string() })
+}
+
+/// Refuses a share that is not within (0, 1].
+fn expect_share(op: &'static str, what: &'static str, value: f64) -> Result<()> {
+    if value > 0.0 && value <= 1.0 {
+        return Ok(());
+    }
+    Err(Error::Value { op, what, expected: "within (0, 1]".into(), got: value.to_string() })
+}
+
+/// Refuses an order outside of `range`.
+fn expect_order(
+    op: &'static str,
+    what: &'static str,
+    value: usize,
+    range: std::ops::RangeInclusive<usize>,
+) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let expected = format!("{} to {}", range.start(), range.end());
+    Err(Error::Value { op, what, expected, got: value.to_string() })
 }
 
 /// The steps along `sigmas`: each level with the next.
