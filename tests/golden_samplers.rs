@@ -200,7 +200,7 @@ fn options_of_the_samplers() {
             continue;
         }
         let plan = ksampler.plan(&model.sampling).unwrap().unwrap();
-        assert_close_l2(&case.to_string(), &plan.sigmas, case.tensor("sigmas").data(), TOLERANCE);
+        assert_close_l2(&case.to_string(), plan.sigmas(), case.tensor("sigmas").data(), TOLERANCE);
         let latent = Tensor::zeros(case.tensor("noise").shape());
         let samples = ksampler.sample(&mut model, &latent, &mut proceed).unwrap();
         worst.check(case, "samples", samples.data(), case.tensor("samples").data());

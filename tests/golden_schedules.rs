@@ -81,7 +81,7 @@ fn the_window_of_a_ksampler() {
         let whole = KSampler::new(0, case.usize("steps"), 1.0, sampler, scheduler);
         let run = KSampler { denoise: case.f64("denoise"), ..whole };
         let plan = run.plan(&model(case.str("model"))).unwrap().unwrap();
-        assert_levels(&case.to_string(), &plan.sigmas, &case.tensor("sigmas"));
+        assert_levels(&case.to_string(), plan.sigmas(), &case.tensor("sigmas"));
         ran += 1;
     }
     println!("schedules: {ran} windows of a k-sampler, {left} of samplers that are not known yet");

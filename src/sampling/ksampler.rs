@@ -2,11 +2,13 @@
 
 use super::denoiser::Denoiser;
 use super::model_sampling::ModelSampling;
-use super::noise::comfyui_source;
+use super::noise::{Noise, Part, PartOf, Profile};
 use super::program::Program;
 use super::run::{Inpaint, Observer, Run};
 use super::samplers::NoiseKind;
 use super::{Sampler, Scheduler};
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Combine};
 use crate::rng::Mt19937;
@@ -33,17 +35,52 @@ pub struct LatentImage<'a> {
     pub samples: &'a Tensor,
     /// `[N or 1, C or 1, H, W]` within `[0, 1]`: 1 where the run may paint, 0 where `samples` stay.
     pub noise_mask: Option<&'a Tensor>,
+    /// Which draw of the seed's stream each item starts from: ComfyUI's way to make items of a batch again. What a
+    /// sampler draws later is not theirs; [`LatentImage::part`] is for that.
+    pub batch_index: Option<&'a [usize]>,
+    /// Which items of a larger batch these are; they come out with the bits that they have in it.
+    pub part: Option<Part>,
 }
 
 impl<'a> From<&'a Tensor> for LatentImage<'a> {
     fn from(samples: &'a Tensor) -> Self {
-        LatentImage { samples, noise_mask: None }
+        LatentImage { samples, noise_mask: None, batch_index: None, part: None }
+    }
+}
+
+impl LatentImage<'_> {
+    /// Refuses latents that no run can start from; returns the number of items, of the whole batch, and of values in one.
+    pub(super) fn check(&self) -> Result<(usize, usize, usize)> {
+        let shape = self.samples.shape();
+        if shape.len() != 4 || shape.contains(&0) {
+            let expected = "[N, C, H, W], none of them 0".into();
+            return Err(Error::Shape { op: OP, tensor: "samples", expected, got: shape });
+        }
+        expect_finite("latent samples", self.samples)?;
+        let items = shape[0];
+        let refuse = |expected: String, got: String| {
+            Err(Error::Value { op: OP, what: "batch_index", expected, got })
+        };
+        match self.batch_index {
+            Some(index) if index.len() != items => {
+                return refuse(format!("{items} indices"), index.len().to_string());
+            }
+            Some(_) if self.part.is_some() => {
+                return refuse("absent for part of a batch".into(), "both".into());
+            }
+            _ => {}
+        }
+        let part = self.part.unwrap_or(Part::whole(items));
+        part.check(items)?;
+        Ok((items, part.of, shape.elements() / items))
     }
 }
 
 /// The settings of a run. Fields and meanings are those of ComfyUI's KSampler (Advanced).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KSampler {
+    /// Whose noise it is.
+    pub profile: Profile,
     /// Seeds the initial noise and the sampler's own.
     pub seed: u64,
     /// Steps of the whole schedule.
@@ -71,15 +108,16 @@ pub struct KSampler {
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The levels it visits.
-    pub sigmas: Vec<f32>,
+    sigmas: Vec<f32>,
     /// The steps between them.
-    pub program: Program,
+    program: Program,
 }
 
 impl KSampler {
     /// A whole run: denoise 1, from the first step to the last, with noise.
     pub fn new(seed: u64, steps: usize, cfg: f64, sampler: Sampler, scheduler: Scheduler) -> Self {
         KSampler {
+            profile: Profile::default(),
             seed,
             steps,
             cfg,
@@ -120,8 +158,7 @@ impl KSampler {
             return Ok(None);
         }
         sigmas.drain(..self.start_step);
-        let program = self.sampler.program(sampling, &sigmas)?;
-        Ok(Some(Plan { sigmas, program }))
+        Plan::along(sigmas, &self.sampler, sampling).map(Some)
     }
 
     /// The whole schedule, after `denoise` has chosen its part.
@@ -165,49 +202,73 @@ impl KSampler {
         latent: impl Into<LatentImage<'l>>,
         observe: &mut Observer<'_, B>,
     ) -> Result<Tensor> {
-        let LatentImage { samples, noise_mask } = latent.into();
-        expect_latents(samples)?;
-        let Some(Plan { sigmas, program }) = self.plan(&model.sampling)? else {
-            return Ok(samples.clone());
-        };
+        let latent = latent.into();
+        match self.plan(&model.sampling)? {
+            Some(plan) => self.sample_along(&plan, model, latent, &mut *self.profile.noise(self.seed), observe),
+            None => {
+                latent.check()?;
+                Ok(latent.samples.clone())
+            }
+        }
+    }
+
+    /// As [`KSampler::sample`], along levels and with noise that the caller brings: of the settings, those that make the
+    /// plan and the noise do not count.
+    ///
+    /// # Errors
+    /// Those of [`KSampler::sample`], and what `noise` reports.
+    pub fn sample_along<'l, B: Backend, D: Denoiser<B>>(
+        &self,
+        plan: &Plan,
+        model: &mut Model<'_, B, D>,
+        latent: impl Into<LatentImage<'l>>,
+        noise: &mut dyn Noise,
+        observe: &mut Observer<'_, B>,
+    ) -> Result<Tensor> {
+        let latent = latent.into();
+        let (items, batch, item) = latent.check()?;
+        let Plan { sigmas, program } = plan;
         let (first, last) = (f64::from(sigmas[0]), f64::from(sigmas[sigmas.len() - 1]));
         let properties = self.sampler.properties();
         let backend = model.backend;
-        let shape = samples.shape();
+        let shape = latent.samples.shape();
+        let (start_of_part, elements) = (latent.part.map_or(0, |part| part.first * item), batch * item);
 
-        let mut generator = Mt19937::new(self.seed);
-        let mut noise = Tensor::zeros(shape);
+        let mut drawn = Tensor::zeros(shape);
         if !self.disable_noise {
-            generator.randn(noise.data_mut());
+            let mut whole = Tensor::zeros([batch, item]);
+            noise.initial(item, latent.batch_index, whole.data_mut())?;
+            drawn.data_mut().copy_from_slice(&whole.data()[start_of_part..][..items * item]);
         }
-        let noise = upload(backend, &noise)?;
-        let raw = upload(backend, samples)?;
+        let drawn = upload(backend, &drawn)?;
+        let raw = upload(backend, latent.samples)?;
         let mut kept = backend.latent(shape)?;
         backend.combine(&Combine { terms: &[(model.latent_scale as f32, &raw)] }, &mut kept)?;
         let mut start = raw;
         let (of_noise, of_latent) = model.sampling.initial_scaling(first);
-        let terms = [(of_noise as f32, &noise), (of_latent as f32, &kept)];
+        let terms = [(of_noise as f32, &drawn), (of_latent as f32, &kept)];
         backend.combine(&Combine { terms: &terms }, &mut start)?;
 
-        let inpaint = match noise_mask {
+        let inpaint = match latent.noise_mask {
             None => None,
             Some(mask) => {
                 expect_mask(mask)?;
                 let (mask, mixed) = (upload(backend, mask)?, backend.latent(shape)?);
                 let noise = if properties.fresh_mask_noise {
-                    let mut fresh = Tensor::zeros(shape);
+                    let mut fresh = Tensor::zeros([batch, item]);
                     Mt19937::new(self.seed.wrapping_add(1)).randn(fresh.data_mut());
-                    upload(backend, &fresh)?
+                    let fresh = fresh.data()[start_of_part..][..items * item].to_vec();
+                    upload(backend, &Tensor::new(shape, fresh)?)?
                 } else {
-                    noise
+                    drawn
                 };
                 Some(Inpaint { mask, kept, noise, mixed, sampling: &model.sampling })
             }
         };
-        let kind = properties.noise;
-        let kind = if program.draws_noise() { kind } else { NoiseKind::None };
-        let source = comfyui_source(kind, self.seed, generator, &sigmas, shape.elements())?;
-        let run = Run::new(backend, &mut model.denoiser, &program, start, self.cfg, source)?;
+        let kind = if program.draws_noise() { properties.noise } else { NoiseKind::None };
+        let source = noise.steps(kind, sigmas, elements)?;
+        let source = PartOf::new(source, start_of_part, items * item, elements);
+        let run = Run::new(backend, &mut model.denoiser, program, start, self.cfg, source)?;
         let result = run.inpainting(inpaint).finish(observe)?;
 
         let mut unscaled = backend.latent(shape)?;
@@ -219,30 +280,41 @@ impl KSampler {
     }
 }
 
-fn upload<B: Backend>(backend: &B, host: &Tensor) -> Result<B::Latent> {
+impl Plan {
+    /// The levels it visits.
+    pub fn sigmas(&self) -> &[f32] {
+        &self.sigmas
+    }
+
+    /// The steps between them.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// A run of `sampler` along levels of the caller's: falling, finite, not negative, at least two.
+    ///
+    /// # Errors
+    /// Those of [`Sampler::program`].
+    pub fn along(sigmas: Vec<f32>, sampler: &Sampler, sampling: &ModelSampling) -> Result<Self> {
+        let program = sampler.program(sampling, &sigmas)?;
+        Ok(Plan { sigmas, program })
+    }
+}
+
+pub(super) fn upload<B: Backend>(backend: &B, host: &Tensor) -> Result<B::Latent> {
     let mut latent = backend.latent(host.shape())?;
     backend.write_latent(host, &mut latent)?;
     Ok(latent)
 }
 
-/// Refuses latents that no run can start from.
-pub(super) fn expect_latents(samples: &Tensor) -> Result<()> {
-    let shape = samples.shape();
-    if shape.len() != 4 || shape.contains(&0) {
-        let expected = "[N, C, H, W], none of them 0".into();
-        return Err(Error::Shape { op: OP, tensor: "samples", expected, got: shape });
-    }
-    expect_finite("latent samples", samples)
-}
-
-fn expect_finite(what: &'static str, tensor: &Tensor) -> Result<()> {
+pub(super) fn expect_finite(what: &'static str, tensor: &Tensor) -> Result<()> {
     match tensor.data().iter().position(|value| !value.is_finite()) {
         None => Ok(()),
         Some(index) => Err(Error::NotFinite { op: OP, what, index, got: tensor.data()[index].to_string() }),
     }
 }
 
-fn expect_mask(mask: &Tensor) -> Result<()> {
+pub(super) fn expect_mask(mask: &Tensor) -> Result<()> {
     match mask.data().iter().find(|value| !(0.0..=1.0).contains(*value)) {
         None => Ok(()),
         Some(value) => {

@@ -4,6 +4,7 @@
 mod denoiser;
 mod ksampler;
 mod model_sampling;
+mod named;
 mod noise;
 mod run;
 mod variations;
@@ -16,7 +17,7 @@ pub mod schedules;
 pub use denoiser::{Branch, Denoiser};
 pub use ksampler::{KSampler, LatentImage, Model, Plan};
 pub use model_sampling::{Betas, Levels, ModelSampling, Prediction};
-pub use noise::NoiseSource;
+pub use noise::{Noise, NoiseSource, Part, Profile};
 pub use run::{Observer, Progress, Run};
 pub use samplers::Sampler;
 pub use schedules::Scheduler;

@@ -4,7 +4,7 @@
 //! is finished by a stochastic sampler, so that all share their composition and differ in what comes after.
 
 use super::denoiser::Denoiser;
-use super::ksampler::{KSampler, LatentImage, Model, expect_latents};
+use super::ksampler::{KSampler, LatentImage, Model};
 use super::run::Observer;
 use super::{Sampler, Scheduler};
 use crate::error::{Error, Result};
@@ -93,12 +93,12 @@ impl Variations {
         latent: impl Into<LatentImage<'l>>,
         observe: &mut Observer<'_, B>,
     ) -> Result<Tensor> {
-        let LatentImage { samples, noise_mask } = latent.into();
+        let latent = latent.into();
         let (composition, variation) = (self.composition()?, self.variation()?);
-        expect_latents(samples)?;
-        let first = samples.items(0..1)?;
-        let fork = composition.sample(model, LatentImage { samples: &first, noise_mask }, observe)?;
-        let copies = fork.repeated(samples.shape()[0]);
-        variation.sample(model, LatentImage { samples: &copies, noise_mask }, observe)
+        latent.check()?;
+        let first = latent.samples.items(0..1)?;
+        let fork = composition.sample(model, LatentImage { samples: &first, part: None, ..latent }, observe)?;
+        let copies = fork.repeated(latent.samples.shape()[0]);
+        variation.sample(model, LatentImage { samples: &copies, ..latent }, observe)
     }
 }

@@ -46,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 continue;
             }
         };
-        let sigmas = plan.map_or(Vec::new(), |plan| plan.sigmas);
+        let sigmas = plan.map_or(Vec::new(), |plan| plan.sigmas().to_vec());
         if let Format::Text = arguments.format {
             let levels: Vec<String> = sigmas.iter().map(f32::to_string).collect();
             println!("{scheduler:<16} {}", levels.join(" "));

@@ -91,7 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let bundle = Bundle::open(arguments.model.as_deref())?;
     let steps: usize = [node.composition()?, node.variation()?, whole.clone()]
         .iter()
-        .map(|run| Ok(run.plan(bundle.sampling())?.map_or(0, |plan| plan.program.steps().len())))
+        .map(|run| Ok(run.plan(bundle.sampling())?.map_or(0, |plan| plan.program().steps().len())))
         .sum::<Result<_>>()?;
     let latent = arguments.latent(&bundle)?;
     let positive = bundle.prompt(&arguments.prompt, arguments.positive.as_ref())?;

@@ -5,9 +5,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::program::{Builder, Program, Value};
+use super::named::Named;
 use super::{ModelSampling, names};
 use crate::error::{Error, Result};
 
@@ -196,17 +198,20 @@ pub trait Algorithm: fmt::Debug + Send + Sync {
     fn write(&self, model: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value>;
 }
 
-/// A sampler: a name and an algorithm.
-#[derive(Debug, Clone)]
+/// A sampler: a name and an algorithm. Written down as `{"name": .., "options": {..}}`, which tells nothing of an
+/// algorithm of your own.
+#[derive(Debug, Clone, Serialize)]
+#[serde(into = "Named")]
 pub struct Sampler {
     name: &'static str,
+    options: Options,
     algorithm: Arc<dyn Algorithm>,
 }
 
 impl Sampler {
     /// A sampler of your own.
     pub fn new(name: &'static str, algorithm: impl Algorithm + 'static) -> Self {
-        Sampler { name, algorithm: Arc::new(algorithm) }
+        Sampler { name, options: Options::new(), algorithm: Arc::new(algorithm) }
     }
 
     /// Every known name.
@@ -223,7 +228,7 @@ impl Sampler {
         let Some(&(name, from_options, preset)) = SAMPLERS.iter().find(|&&(known, ..)| known == name) else {
             return Err(Error::unknown_name("sampler", name, Self::names()));
         };
-        Ok(Sampler { name, algorithm: from_options(name, preset, options)? })
+        Ok(Sampler { name, options: options.clone(), algorithm: from_options(name, preset, options)? })
     }
 
     /// The name that users type.
@@ -247,6 +252,26 @@ impl Sampler {
         let mut builder = Builder::new();
         let result = self.algorithm.write(model, &sigmas, &mut builder)?;
         Ok(builder.finish(result))
+    }
+}
+
+/// By name and options.
+impl PartialEq for Sampler {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.options == other.options
+    }
+}
+
+impl<'de> Deserialize<'de> for Sampler {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let Named { name, options } = Named::deserialize(deserializer)?;
+        Sampler::with_options(&name, &options).map_err(serde::de::Error::custom)
+    }
+}
+
+impl From<Sampler> for Named {
+    fn from(sampler: Sampler) -> Self {
+        Named { name: sampler.name.to_owned(), options: sampler.options }
     }
 }
 

@@ -1,4 +1,4 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::interpolation::resampled;
 use crate::error::Result;
@@ -6,7 +6,7 @@ use crate::sampling::ModelSampling;
 
 /// Levels optimised for one family of models by Sabour et al. 2024 (arXiv 2404.14507): theirs at 10 steps, linear in
 /// their logarithm at any other number, as the authors advise. The highest level is the family's, not the model's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AlignYourSteps {
     /// The family.
@@ -14,7 +14,7 @@ pub struct AlignYourSteps {
 }
 
 /// A family of models that Align Your Steps has levels for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum ModelType {
     /// Stable Diffusion 1.5.
     #[default]

@@ -1,4 +1,4 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use statrs::function::beta::beta_reg;
 
 use super::expect_within;
@@ -7,7 +7,7 @@ use crate::sampling::ModelSampling;
 
 /// Timesteps at the quantiles of a beta distribution (Lee et al. 2024, arXiv 2407.12173). With many steps neighbouring
 /// quantiles fall on one row of the model's table; it is visited once, and there are fewer steps than were asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Beta {
     /// Below 1, high levels are visited more densely than the middle; `[0.01, 50]`.

@@ -1,11 +1,11 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{bounds, linspace};
 use crate::error::Result;
 use crate::sampling::ModelSampling;
 
 /// Even distances of the logarithm (k-diffusion).
-#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Exponential {
     /// The lowest level but 0; the model's, if not given.

@@ -1,4 +1,4 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::interpolation::resampled;
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use crate::sampling::ModelSampling;
 /// Levels chosen by dynamic programming along Stable Diffusion 1.5's trajectories (GITS: Chen et al. 2024,
 /// arXiv 2405.11326): theirs for 2 to 20 steps, those of 20 steps resampled above that, linearly in their logarithm. The
 /// highest level is that model's, 14.6.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gits {
     /// Where the steps lie: low ones leave more of them to high levels. A multiple of 0.05 within 0.80 to 1.50.

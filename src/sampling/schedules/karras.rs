@@ -1,11 +1,11 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{bounds, expect_within, linspace};
 use crate::error::Result;
 use crate::sampling::ModelSampling;
 
 /// Karras et al. 2022 (arXiv 2206.00364), equation 5: even distances of the `rho`-th root.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Karras {
     /// The lowest level but 0; the model's, if not given.

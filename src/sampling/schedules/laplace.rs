@@ -1,4 +1,4 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{bounds, expect_within, linspace};
 use crate::error::Result;
@@ -7,7 +7,7 @@ use crate::sampling::ModelSampling;
 /// Levels at the quantiles of a Laplace distribution of the logarithm (Hang & Gu 2024, arXiv 2407.03297), cut off at the
 /// bounds. As in k-diffusion's form, `steps` counts the levels, and no 0 comes after the last: `steps` must be at least
 /// 2. Levels that the cut makes equal are visited once.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Laplace {
     /// The lowest level; the model's, if not given.

@@ -5,8 +5,10 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
+use super::named::Named;
 use super::samplers::expect_levels;
 use super::{ModelSampling, Prediction, names};
 use crate::error::{Error, Result};
@@ -29,7 +31,9 @@ macro_rules! schedules {
         $(mod $file; pub use $file::$with_options;)*
 
         /// A way to choose the levels of a run, under the name that users type, with its options if it has any.
-        #[derive(Debug, Clone, Copy, PartialEq)]
+        /// Written down as `{"name": .., "options": {..}}`.
+        #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+        #[serde(try_from = "Named", into = "Named")]
         #[non_exhaustive]
         pub enum Scheduler {
             $($(#[$doc])* $plain,)*
@@ -52,6 +56,13 @@ macro_rules! schedules {
                 match self {
                     $(Scheduler::$plain => stringify!($plain_file),)*
                     $(Scheduler::$with_options(_) => stringify!($file),)*
+                }
+            }
+
+            fn options(&self) -> Json {
+                match self {
+                    $(Scheduler::$plain => Json::Null,)*
+                    $(Scheduler::$with_options(options) => serde_json::json!(options),)*
                 }
             }
 
@@ -145,6 +156,24 @@ impl Scheduler {
     }
 }
 
+impl TryFrom<Named> for Scheduler {
+    type Error = Error;
+
+    fn try_from(Named { name, options }: Named) -> Result<Self> {
+        Scheduler::with_options(&name, &options)
+    }
+}
+
+impl From<Scheduler> for Named {
+    fn from(scheduler: Scheduler) -> Self {
+        let options = match scheduler.options() {
+            Json::Object(options) => options,
+            _ => Map::new(),
+        };
+        Named { name: scheduler.name().to_owned(), options }
+    }
+}
+
 impl fmt::Display for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
@@ -162,7 +191,7 @@ impl FromStr for Scheduler {
 
 type FromOptions = fn(&'static str, &Map<String, Json>) -> Result<Scheduler>;
 
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NoOptions {}
 

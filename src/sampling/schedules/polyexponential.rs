@@ -1,11 +1,11 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{bounds, expect_within, linspace};
 use crate::error::Result;
 use crate::sampling::ModelSampling;
 
 /// A polynomial of the logarithm (k-diffusion); [`Exponential`](super::Exponential) where `rho` is 1.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Polyexponential {
     /// The lowest level but 0; the model's, if not given.

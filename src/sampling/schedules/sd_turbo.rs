@@ -1,4 +1,4 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::expect_within;
 use crate::error::{Error, Result};
@@ -6,7 +6,7 @@ use crate::sampling::ModelSampling;
 
 /// The timesteps 999, 899, ... 99 that SD Turbo was distilled for (Sauer et al. 2023, arXiv 2311.17042), of which
 /// `steps`, 1 to 10, are visited from the first that `denoise` leaves; fewer where it leaves fewer.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SdTurbo {
     /// The share of the ten timesteps that is left, `[0.1, 1]`, rounded down to whole ones.

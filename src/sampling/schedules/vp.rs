@@ -1,4 +1,4 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{expect_within, linspace};
 use crate::error::Result;
@@ -6,7 +6,7 @@ use crate::sampling::ModelSampling;
 
 /// Even distances of the time of a continuous variance-preserving diffusion (Song et al. 2021, arXiv 2011.13456; in the
 /// form of k-diffusion). It asks nothing of the model, and its levels may lie above and below the model's.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Vp {
     /// How fast beta grows, `[0, 5000]`.

@@ -1,0 +1,73 @@
+use serde::{Deserialize, Serialize};
+
+use super::NoiseSource;
+use crate::error::{Error, Result};
+
+/// Which items of a larger batch some latents are, so that they get the noise that they would get in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Part {
+    /// The first item.
+    pub first: usize,
+    /// How many items the whole batch has.
+    pub of: usize,
+}
+
+impl Part {
+    /// All of a batch.
+    pub fn whole(of: usize) -> Self {
+        Part { first: 0, of }
+    }
+
+    /// The `shard`-th (from 1) of `shards` parts of a batch, as even as can be, and its length, which may be 0.
+    ///
+    /// # Errors
+    /// [`Error::Value`] unless `shard` is within 1 to `shards`.
+    pub fn shard(shard: usize, shards: usize, of: usize) -> Result<(Self, usize)> {
+        if !(1..=shards).contains(&shard) {
+            let (op, what) = ("shard", "number");
+            let expected = format!("within 1 to {shards}");
+            return Err(Error::Value { op, what, expected, got: shard.to_string() });
+        }
+        let start = |shard: usize| (shard as u128 * of as u128 / shards as u128) as usize;
+        let first = start(shard - 1);
+        Ok((Part { first, of }, start(shard) - first))
+    }
+
+    /// Refuses a part of `items` items that does not lie within its batch.
+    pub(crate) fn check(self, items: usize) -> Result<()> {
+        match self.first.checked_add(items) {
+            Some(end) if end <= self.of => Ok(()),
+            _ => Err(Error::Value {
+                op: "part",
+                what: "items",
+                expected: format!("within a batch of {}", self.of),
+                got: format!("{items} from {}", self.first),
+            }),
+        }
+    }
+}
+
+/// The noise that a part gets: the whole batch's is drawn, since its order is the batch's, and the rest let go.
+pub(crate) struct PartOf {
+    source: Box<dyn NoiseSource>,
+    whole: Vec<f32>,
+    start: usize,
+}
+
+impl PartOf {
+    /// The noise of a part that starts at value `start` of a batch of `elements`; of the whole batch, the source itself.
+    pub fn new(source: Box<dyn NoiseSource>, start: usize, values: usize, elements: usize) -> Box<dyn NoiseSource> {
+        if values == elements {
+            return source;
+        }
+        Box::new(PartOf { source, whole: vec![0.0; elements], start })
+    }
+}
+
+impl NoiseSource for PartOf {
+    fn draw(&mut self, sigma: f64, sigma_next: f64, out: &mut [f32]) -> Result<()> {
+        self.source.draw(sigma, sigma_next, &mut self.whole)?;
+        out.copy_from_slice(&self.whole[self.start..][..out.len()]);
+        Ok(())
+    }
+}
