@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use noisefork::error::{Error, Result};
 use noisefork::reference::Reference;
 use noisefork::sampling::{
-    Betas, Branch, KSampler, LatentImage, Model, ModelSampling, Sampler, Scheduler, Variations,
+    Betas, Branch, KSampler, LatentImage, Model, ModelSampling, Profile, Sampler, Scheduler, Variations,
 };
 use noisefork::tensor::Tensor;
 use serde_json::json;
@@ -139,6 +139,7 @@ fn a_model_that_answers_nan() {
 #[test]
 fn strengths_and_scales_of_the_node() {
     let node = |variation_strength, cfg_scale| Variations {
+        profile: Profile::default(),
         noise_seed: 0,
         steps: 5,
         cfg: 2.0,

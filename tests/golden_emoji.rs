@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use noisefork::cpu::Cpu;
 use noisefork::nn::Weights;
-use noisefork::sampling::{Betas, Model, ModelSampling, Variations};
+use noisefork::sampling::{Betas, Model, ModelSampling, Profile, Variations};
 use noisefork::unet::{Prompt, UNet, UNetDenoiser};
 use noisefork::words::Words;
 use support::compare::{assert_close_l2, relative_l2};
@@ -32,6 +32,7 @@ fn the_variation_node() {
     for case in golden.cases() {
         let Ok(sampler) = case.str("sampler").parse() else { continue };
         let node = Variations {
+            profile: Profile::default(),
             noise_seed: case.seed("noise_seed"),
             steps: case.usize("steps"),
             cfg: case.f64("cfg"),

@@ -10,7 +10,7 @@ use noisefork::reference::Reference;
 use noisefork::sampling::program::{Builder, Value};
 use noisefork::sampling::samplers::{Algorithm, Dpm2, Dpm2Ancestral, Properties};
 use noisefork::sampling::{
-    Betas, KSampler, LatentImage, Model, ModelSampling, Progress, Sampler, Variations,
+    Betas, KSampler, LatentImage, Model, ModelSampling, Profile, Progress, Sampler, Variations,
 };
 use noisefork::tensor::{Shaped, Tensor};
 use serde::Deserialize;
@@ -216,6 +216,7 @@ fn the_variation_node() {
     let mut worst = Worst::default();
     for case in &cases {
         let node = Variations {
+            profile: Profile::default(),
             noise_seed: case.seed("noise_seed"),
             steps: case.usize("steps"),
             cfg: case.f64("cfg"),

@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 use noisefork::error::Result;
 use noisefork::reference::Reference;
 use noisefork::sampling::program::{Instruction, Program};
-use noisefork::sampling::{Betas, Branch, KSampler, Model, ModelSampling, Sampler, Scheduler, Variations};
+use noisefork::sampling::{
+    Betas, Branch, KSampler, Model, ModelSampling, Profile, Sampler, Scheduler, Variations,
+};
 use noisefork::tensor::Tensor;
 use proptest::prelude::*;
 
@@ -128,6 +130,7 @@ proptest! {
     fn the_fork_is_within_the_schedule(steps in 1usize..10_000, hundredths in 0u32..=100) {
         let strength = f64::from(hundredths) / 100.0;
         let node = Variations {
+            profile: Profile::default(),
             noise_seed: 0, steps, cfg: 1.0, sampler: "euler".parse().unwrap(), scheduler: Scheduler::Simple,
             variation_seed: 0, variation_strength: strength, cfg_scale: 1.0,
         };

@@ -2,7 +2,7 @@
 
 use super::denoiser::Denoiser;
 use super::model_sampling::ModelSampling;
-use super::noise::{Noise, Part, PartOf, Profile};
+use super::noise::{Noise, Part, Profile, part_of};
 use super::program::Program;
 use super::run::{Inpaint, Observer, Run};
 use super::samplers::NoiseKind;
@@ -58,9 +58,8 @@ impl LatentImage<'_> {
         }
         expect_finite("latent samples", self.samples)?;
         let items = shape[0];
-        let refuse = |expected: String, got: String| {
-            Err(Error::Value { op: OP, what: "batch_index", expected, got })
-        };
+        let refuse =
+            |expected: String, got: String| Err(Error::Value { op: OP, what: "batch_index", expected, got });
         match self.batch_index {
             Some(index) if index.len() != items => {
                 return refuse(format!("{items} indices"), index.len().to_string());
@@ -204,7 +203,9 @@ impl KSampler {
     ) -> Result<Tensor> {
         let latent = latent.into();
         match self.plan(&model.sampling)? {
-            Some(plan) => self.sample_along(&plan, model, latent, &mut *self.profile.noise(self.seed), observe),
+            Some(plan) => {
+                self.sample_along(&plan, model, latent, &mut *self.profile.noise(self.seed), observe)
+            }
             None => {
                 latent.check()?;
                 Ok(latent.samples.clone())
@@ -267,7 +268,7 @@ impl KSampler {
         };
         let kind = if program.draws_noise() { properties.noise } else { NoiseKind::None };
         let source = noise.steps(kind, sigmas, elements)?;
-        let source = PartOf::new(source, start_of_part, items * item, elements);
+        let source = part_of(source, start_of_part, items * item, elements);
         let run = Run::new(backend, &mut model.denoiser, program, start, self.cfg, source)?;
         let result = run.inpainting(inpaint).finish(observe)?;
 

@@ -7,12 +7,13 @@ mod model_sampling;
 mod named;
 mod noise;
 mod run;
-mod variations;
 
+pub mod lineage;
 pub mod names;
 pub mod program;
 pub mod samplers;
 pub mod schedules;
+pub mod variations;
 
 pub use denoiser::{Branch, Denoiser};
 pub use ksampler::{KSampler, LatentImage, Model, Plan};

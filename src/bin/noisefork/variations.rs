@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use noisefork::error::{Error, Result};
-use noisefork::sampling::{KSampler, Sampler, Scheduler, Variations};
+use noisefork::sampling::{KSampler, Profile, Sampler, Scheduler, Variations};
 use noisefork::tensor::{Shaped, Tensor};
 
 use crate::bundle::Bundle;
@@ -124,6 +124,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 impl Arguments {
     fn node(&self) -> Variations {
         Variations {
+            profile: Profile::default(),
             noise_seed: self.noise_seed,
             steps: self.steps,
             cfg: self.cfg,

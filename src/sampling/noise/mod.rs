@@ -6,7 +6,7 @@ mod part;
 mod per_item;
 
 pub use part::Part;
-pub(super) use part::PartOf;
+pub(super) use part::part_of;
 pub(super) use per_item::per_item;
 
 use std::fmt;

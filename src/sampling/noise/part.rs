@@ -48,20 +48,23 @@ impl Part {
 }
 
 /// The noise that a part gets: the whole batch's is drawn, since its order is the batch's, and the rest let go.
-pub(crate) struct PartOf {
+struct PartOf {
     source: Box<dyn NoiseSource>,
     whole: Vec<f32>,
     start: usize,
 }
 
-impl PartOf {
-    /// The noise of a part that starts at value `start` of a batch of `elements`; of the whole batch, the source itself.
-    pub fn new(source: Box<dyn NoiseSource>, start: usize, values: usize, elements: usize) -> Box<dyn NoiseSource> {
-        if values == elements {
-            return source;
-        }
-        Box::new(PartOf { source, whole: vec![0.0; elements], start })
+/// The noise of `values` values from value `start` of a batch of `elements`; of the whole batch, the source itself.
+pub(crate) fn part_of(
+    source: Box<dyn NoiseSource>,
+    start: usize,
+    values: usize,
+    elements: usize,
+) -> Box<dyn NoiseSource> {
+    if values == elements {
+        return source;
     }
+    Box::new(PartOf { source, whole: vec![0.0; elements], start })
 }
 
 impl NoiseSource for PartOf {

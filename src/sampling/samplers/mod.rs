@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::program::{Builder, Program, Value};
 use super::named::Named;
+use super::program::{Builder, Program, Value};
 use super::{ModelSampling, names};
 use crate::error::{Error, Result};
 

@@ -1,10 +1,25 @@
-//! Variations of one composition: the node *KSampler Variations Stochastic* of ComfyUI_essentials (33ff89f).
+//! Variations of one composition: the node *KSampler Variations Stochastic* of ComfyUI_essentials (33ff89f), exactly, and
+//! its sibling *KSampler Variations with Noise Injection*.
 //!
 //! The first steps are run once, on one latent; its noise is left in; the latent is copied over the batch, and each copy
 //! is finished by a stochastic sampler, so that all share their composition and differ in what comes after.
+//!
+//! Exactly means that the node's oddities are here too; [`Variations::diagnose`] names those that a run would meet, and
+//! [`lineage`](super::lineage) does without them.
+
+mod diagnostics;
+mod with_noise;
+
+pub use diagnostics::Diagnostic;
+pub use with_noise::VariationsWithNoise;
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
 
 use super::denoiser::Denoiser;
 use super::ksampler::{KSampler, LatentImage, Model};
+use super::noise::{Part, Profile};
 use super::run::Observer;
 use super::{Sampler, Scheduler};
 use crate::error::{Error, Result};
@@ -14,8 +29,10 @@ use crate::tensor::{Shaped, Tensor};
 const OP: &str = "variations";
 
 /// The settings of the node, by its names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Variations {
+    /// Whose noise it is.
+    pub profile: Profile,
     /// Seeds the composition.
     pub noise_seed: u64,
     /// Steps of the whole schedule.
@@ -40,14 +57,7 @@ impl Variations {
     /// # Errors
     /// [`Error::Value`] for a strength outside `[0, 1]`.
     pub fn fork_step(&self) -> Result<usize> {
-        if !(0.0..=1.0).contains(&self.variation_strength) {
-            return Err(Error::Value {
-                op: OP,
-                what: "variation_strength",
-                expected: "within [0, 1]".into(),
-                got: self.variation_strength.to_string(),
-            });
-        }
+        expect_strength(self.variation_strength)?;
         Ok(((self.steps as f64 * (1.0 - self.variation_strength)) as usize).max(1))
     }
 
@@ -57,9 +67,10 @@ impl Variations {
     /// [`Error::Value`] for settings outside their range.
     pub fn composition(&self) -> Result<KSampler> {
         let last_step = Some(self.fork_step()?);
+        let profile = self.profile;
         let whole =
             KSampler::new(self.noise_seed, self.steps, self.cfg, self.sampler.clone(), self.scheduler);
-        Ok(KSampler { last_step, ..whole })
+        Ok(KSampler { profile, last_step, ..whole })
     }
 
     /// The second stage: from the fork to the end.
@@ -75,6 +86,7 @@ impl Variations {
         }
         let sampler = "dpmpp_2m_sde".parse()?;
         Ok(KSampler {
+            profile: self.profile,
             start_step,
             last_step: Some(self.steps),
             force_full_denoise: true,
@@ -94,11 +106,49 @@ impl Variations {
         observe: &mut Observer<'_, B>,
     ) -> Result<Tensor> {
         let latent = latent.into();
-        let (composition, variation) = (self.composition()?, self.variation()?);
-        latent.check()?;
-        let first = latent.samples.items(0..1)?;
-        let fork = composition.sample(model, LatentImage { samples: &first, part: None, ..latent }, observe)?;
-        let copies = fork.repeated(latent.samples.shape()[0]);
-        variation.sample(model, LatentImage { samples: &copies, ..latent }, observe)
+        let (items, ..) = latent.check()?;
+        self.sample_items(model, latent, 0..items, observe)
     }
+
+    /// As [`Variations::sample`], of the same batch `items` alone, with the bits that they have in it.
+    ///
+    /// # Errors
+    /// Those of [`KSampler::sample`]; [`Error::Value`] for items that the batch does not have, for a latent that is itself
+    /// part of a batch, and for a batch index, of which the node would make the square of the batch.
+    pub fn sample_items<'l, B: Backend, D: Denoiser<B>>(
+        &self,
+        model: &mut Model<'_, B, D>,
+        latent: impl Into<LatentImage<'l>>,
+        items: Range<usize>,
+        observe: &mut Observer<'_, B>,
+    ) -> Result<Tensor> {
+        let latent = latent.into();
+        let (batch, ..) = latent.check()?;
+        if latent.part.is_some() || latent.batch_index.is_some() {
+            let (what, expected) = ("latent", "a whole batch without batch_index".into());
+            return Err(Error::Value { op: OP, what, expected, got: "one or the other".into() });
+        }
+        let part = Part { first: items.start, of: batch };
+        part.check(items.len())?;
+        let (composition, variation) = (self.composition()?, self.variation()?);
+        let mask = |items: Range<usize>| match latent.noise_mask {
+            Some(mask) if mask.shape().first().is_some_and(|&masks| masks > 1) => mask.items(items).map(Some),
+            mask => Ok(mask.cloned()),
+        };
+        let (first, first_mask) = (latent.samples.items(0..1)?, mask(0..1)?);
+        let first = LatentImage { samples: &first, noise_mask: first_mask.as_ref(), ..latent };
+        let fork = composition.sample(model, first, observe)?;
+        let (copies, masks) = (fork.repeated(items.len()), mask(items)?);
+        let copies = LatentImage { samples: &copies, noise_mask: masks.as_ref(), part: Some(part), ..latent };
+        variation.sample(model, copies, observe)
+    }
+}
+
+/// Refuses a strength outside `[0, 1]`, NaN too.
+pub(super) fn expect_strength(strength: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&strength) {
+        return Ok(());
+    }
+    let (what, expected) = ("variation_strength", "within [0, 1]".into());
+    Err(Error::Value { op: OP, what, expected, got: strength.to_string() })
 }

@@ -1,0 +1,156 @@
+use serde::{Deserialize, Serialize};
+
+use super::expect_strength;
+use crate::error::{Error, Result};
+use crate::ops::Backend;
+use crate::rng::Mt19937;
+use crate::sampling::{Denoiser, KSampler, LatentImage, Model, Observer, Sampler, Scheduler};
+use crate::tensor::{Shaped, Tensor};
+
+const OP: &str = "variations with noise";
+
+/// The settings of the node *KSampler Variations with Noise Injection* of ComfyUI_essentials (33ff89f), by its names: each
+/// item starts from noise that lies between that of the main seed and that of its own draw under the variation seed.
+/// Unlike there, latents may have any number of channels, and noises that point the same way are mixed, not divided by 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VariationsWithNoise {
+    /// Seeds the noise that all items have in common, and the sampler.
+    pub main_seed: u64,
+    /// Steps of the whole schedule.
+    pub steps: usize,
+    /// The strength of guidance.
+    pub cfg: f64,
+    /// The sampler.
+    pub sampler: Sampler,
+    /// The schedule.
+    pub scheduler: Scheduler,
+    /// How far towards each item's own noise, `[0, 1]`.
+    pub variation_strength: f64,
+    /// Seeds the items' own noise; one more is used if it is the main seed.
+    pub variation_seed: u64,
+    /// How much of the picture is made anew, `[0, 1]`: the first steps are left out.
+    pub denoise: f64,
+}
+
+impl VariationsWithNoise {
+    /// Runs every item of `latent`.
+    ///
+    /// # Errors
+    /// Those of [`KSampler::sample`], and [`Error::Value`] for settings outside their range.
+    pub fn sample<'l, B: Backend, D: Denoiser<B>>(
+        &self,
+        model: &mut Model<'_, B, D>,
+        latent: impl Into<LatentImage<'l>>,
+        observe: &mut Observer<'_, B>,
+    ) -> Result<Tensor> {
+        let latent = latent.into();
+        let (_, _, item) = latent.check()?;
+        expect_strength(self.variation_strength)?;
+        if !(0.0..=1.0).contains(&self.denoise) {
+            let (what, expected) = ("denoise", "within [0, 1]".into());
+            return Err(Error::Value { op: OP, what, expected, got: self.denoise.to_string() });
+        }
+        let whole = KSampler::new(self.main_seed, self.steps, self.cfg, self.sampler.clone(), self.scheduler);
+        let start_step = (self.steps as f64 - self.steps as f64 * self.denoise).round_ties_even() as usize;
+        let level = match whole.plan(&model.sampling)? {
+            Some(plan) => {
+                let at =
+                    |step: usize| plan.sigmas().get(step).or(plan.sigmas().last()).copied().unwrap_or(0.0);
+                f64::from(at(start_step)) - f64::from(at(self.steps))
+            }
+            None => 0.0,
+        };
+        let mut samples = latent.samples.clone();
+        self.inject(&mut samples, item, level / model.latent_scale);
+        let mask = match latent.noise_mask {
+            Some(mask) => {
+                keep(&mut samples, latent.samples, mask)?;
+                Some(dilated(mask))
+            }
+            None => None,
+        };
+        let run = KSampler {
+            start_step,
+            last_step: Some(self.steps),
+            force_full_denoise: true,
+            disable_noise: true,
+            ..whole
+        };
+        run.sample(model, LatentImage { samples: &samples, noise_mask: mask.as_ref(), ..latent }, observe)
+    }
+
+    /// Adds to each item its noise, `level` strong.
+    fn inject(&self, samples: &mut Tensor, item: usize, level: f64) {
+        let same = u64::from(self.variation_seed == self.main_seed);
+        let mut base = vec![0.0; item];
+        Mt19937::new(self.main_seed).randn(&mut base);
+        let mut own = vec![0.0; samples.data().len()];
+        Mt19937::new(self.variation_seed.wrapping_add(same)).randn(&mut own);
+        for (samples, own) in samples.data_mut().chunks_exact_mut(item).zip(own.chunks_exact(item)) {
+            let (of_base, of_own) = slerp_weights(self.variation_strength, &base, own);
+            for ((sample, &base), &own) in samples.iter_mut().zip(&base).zip(own) {
+                let noise = of_base * f64::from(base) + of_own * f64::from(own);
+                *sample = (f64::from(*sample) + noise * level) as f32;
+            }
+        }
+    }
+}
+
+/// Spherical interpolation (Shoemake 1985): what two vectors are multiplied by to get the one `t` of the way from `low` to
+/// `high` along the arc between them.
+fn slerp_weights(t: f64, low: &[f32], high: &[f32]) -> (f64, f64) {
+    let dot =
+        |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum() };
+    let cosine = dot(low, high) / (dot(low, low) * dot(high, high)).sqrt();
+    let angle = cosine.clamp(-1.0, 1.0).acos();
+    let sine = angle.sin();
+    if sine > 1e-6 { (((1.0 - t) * angle).sin() / sine, (t * angle).sin() / sine) } else { (1.0 - t, t) }
+}
+
+/// Puts `kept` back where the mask is 0.
+fn keep(samples: &mut Tensor, kept: &Tensor, mask: &Tensor) -> Result<()> {
+    let &[n, c, h, w] = &*samples.shape() else { return Ok(()) };
+    let &[mask_n, mask_c, mask_h, mask_w] = &*mask.shape() else {
+        let expected = format!("[{n} or 1, {c} or 1, {h}, {w}]");
+        return Err(Error::Shape { op: OP, tensor: "mask", expected, got: mask.shape() });
+    };
+    if ![1, n].contains(&mask_n) || ![1, c].contains(&mask_c) || [mask_h, mask_w] != [h, w] {
+        let expected = format!("[{n} or 1, {c} or 1, {h}, {w}]");
+        return Err(Error::Shape { op: OP, tensor: "mask", expected, got: mask.shape() });
+    }
+    let plane = h * w;
+    for (index, (samples, kept)) in
+        samples.data_mut().chunks_exact_mut(plane).zip(kept.data().chunks_exact(plane)).enumerate()
+    {
+        let mask_plane = (index / c % mask_n) * mask_c + index % c % mask_c;
+        let mask = &mask.data()[mask_plane * plane..][..plane];
+        for ((sample, &kept), &mask) in samples.iter_mut().zip(kept).zip(mask) {
+            *sample = mask * *sample + (1.0 - mask) * kept;
+        }
+    }
+    Ok(())
+}
+
+/// The mask grown by five pixels along rows and columns, so that the run paints over the border of what was kept.
+fn dilated(mask: &Tensor) -> Tensor {
+    const PIXELS: usize = 5;
+    let mut mask = mask.clone();
+    let &[_, _, h, w] = &*mask.shape() else { return mask };
+    for _ in 0..PIXELS {
+        let before = mask.clone();
+        for (plane, before) in mask.data_mut().chunks_exact_mut(h * w).zip(before.data().chunks_exact(h * w))
+        {
+            for (at, value) in plane.iter_mut().enumerate() {
+                let (i, j) = (at / w, at % w);
+                let beside = [
+                    (i > 0).then(|| before[at - w]),
+                    (i + 1 < h).then(|| before[at + w]),
+                    (j > 0).then(|| before[at - 1]),
+                    (j + 1 < w).then(|| before[at + 1]),
+                ];
+                *value = beside.into_iter().flatten().fold(*value, f32::max);
+            }
+        }
+    }
+    mask
+}
