@@ -205,7 +205,7 @@ impl KSampler {
             }
         };
         let kind = properties.noise;
-        let kind = if program.draws_noise() { kind } else { NoiseKind::None };
+        let kind = if program.draws_noise() || program.is_open() { kind } else { NoiseKind::None };
         let source = comfyui_source(kind, self.seed, generator, &sigmas, shape.elements())?;
         let run = Run::new(backend, &mut model.denoiser, &program, start, self.cfg, source)?;
         let result = run.inpainting(inpaint).finish(observe)?;
