@@ -119,7 +119,8 @@ fn latents_and_masks_of_the_wrong_form() {
         assert!(matches!(refused, Err(Error::Shape { tensor: "samples", .. })), "{refused:?}");
     }
     let latent = Tensor::zeros([1, 4, 2, 2]);
-    let masked = |mask: &Tensor| sample(&euler(3), LatentImage { samples: &latent, noise_mask: Some(mask) });
+    let masked =
+        |mask: &Tensor| sample(&euler(3), LatentImage { noise_mask: Some(mask), ..(&latent).into() });
     assert!(matches!(masked(&Tensor::zeros([1, 1, 3, 2])), Err(Error::Shape { tensor: "mask", .. })));
     let nan = Tensor::new([1, 1, 2, 2], vec![0.0, 1.0, f32::NAN, 0.5]).unwrap();
     assert_refused(masked(&nan), "noise_mask");

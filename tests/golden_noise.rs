@@ -7,6 +7,7 @@ use noisefork::rng::{BrownianNoise, BrownianTree, Mt19937, SeedSequence, prepare
 use proptest::prelude::*;
 use support::compare::{assert_close, max_abs};
 use support::golden::{Case, Golden};
+use support::report::report;
 
 /// The references' own vectorised log and cos differ by this much between machines.
 const TOLERANCE: f64 = 2e-6;
@@ -14,11 +15,11 @@ const TOLERANCE: f64 = 2e-6;
 /// Runs `check`, which returns its worst error, on the cases; says how many there were; fails if there were none.
 fn run<'a>(kind: &str, cases: impl IntoIterator<Item = Case<'a>>, check: impl Fn(&Case) -> f64) {
     let errors: Vec<f64> = cases.into_iter().map(|case| check(&case)).collect();
-    println!(
+    report(format!(
         "noise: {} {kind} cases, worst error {:e}",
         errors.len(),
         errors.iter().fold(0.0, |a, b| b.max(a))
-    );
+    ));
     assert!(!errors.is_empty(), "no {kind} cases");
 }
 

@@ -16,6 +16,7 @@ use noisefork::tensor::{Shaped, Tensor};
 use serde::Deserialize;
 use support::compare::{assert_close_l2, relative_l2};
 use support::golden::{Case, Golden};
+use support::report::report;
 use support::toy::Toy;
 
 const TOLERANCE: f64 = 2e-4;
@@ -57,7 +58,7 @@ impl Worst {
 impl Drop for Worst {
     fn drop(&mut self) {
         for (sampler, error) in &self.0 {
-            println!("samplers: {sampler}: relative L2 error {error:.1e}");
+            report(format!("samplers: {sampler}: relative L2 error {error:.1e}"));
         }
     }
 }
@@ -95,7 +96,8 @@ fn whole_runs() {
         let ksampler = ksampler(case, sampler(case));
         let mut model = model(&backend, case);
         let latent = Tensor::zeros([2, 4, 8, 6]);
-        let program = ksampler.plan(&model.sampling).unwrap().unwrap().program;
+        let plan = ksampler.plan(&model.sampling).unwrap().unwrap();
+        let program = plan.program();
 
         let mut seen: [Vec<f32>; 2] = Default::default();
         let mut watch = |progress: &Progress<'_, Cpu>| {
@@ -120,7 +122,7 @@ fn whole_runs() {
         }
         worst.check(case, "samples", samples.data(), case.tensor("samples").data());
     }
-    println!("samplers: {} whole runs", cases.len());
+    report(format!("samplers: {} whole runs", cases.len()));
     assert_eq!(cases.len(), 168);
 }
 
@@ -142,11 +144,11 @@ fn windows_and_denoise_and_masks() {
             }
             let latent = case.tensor("latent");
             let mask = case.has_tensor("mask").then(|| case.tensor("mask"));
-            let latent = LatentImage { samples: &latent, noise_mask: mask.as_ref() };
+            let latent = LatentImage { noise_mask: mask.as_ref(), ..(&latent).into() };
             let samples = ksampler.sample(&mut model(&backend, case), latent, &mut proceed).unwrap();
             worst.check(case, "samples", samples.data(), case.tensor("samples").data());
         }
-        println!("samplers: {} {kind} cases", cases.len());
+        report(format!("samplers: {} {kind} cases", cases.len()));
         assert_eq!(cases.len(), count, "{kind}");
     }
 }
@@ -205,7 +207,7 @@ fn options_of_the_samplers() {
         let samples = ksampler.sample(&mut model, &latent, &mut proceed).unwrap();
         worst.check(case, "samples", samples.data(), case.tensor("samples").data());
     }
-    println!("samplers: {} options cases", cases.len());
+    report(format!("samplers: {} options cases", cases.len()));
     assert_eq!(cases.len(), 24);
 }
 
@@ -230,6 +232,6 @@ fn the_variation_node() {
         let samples = node.sample(&mut model, &case.tensor("latent"), &mut proceed).unwrap();
         worst.check(case, "samples", samples.data(), case.tensor("samples").data());
     }
-    println!("variations: {} cases on the toy denoiser", cases.len());
+    report(format!("variations: {} cases on the toy denoiser", cases.len()));
     assert_eq!(cases.len(), 30);
 }

@@ -14,6 +14,7 @@ use noisefork::tensor::{Shaped, Tensor};
 use noisefork::unet::{Added, UNet};
 use support::compare::{assert_close_l2, relative_l2};
 use support::golden::{Case, Golden};
+use support::report::report;
 
 /// Relative L2 error allowed in f32; torch's own is a thirtieth of it.
 const F32: f64 = 2e-5;
@@ -77,13 +78,13 @@ fn check(name: &str) {
     let smallest = cases.iter().min_by_key(|case| case.tensor("x").data().len()).unwrap();
     let (got, want) = (predict_case(&load(Reference::<f64>::new(), name), smallest), smallest.tensor("out"));
     assert_close_l2(&smallest.to_string(), got.data(), want.data(), F64);
-    println!(
+    report(format!(
         "{name}: {} cases, worst in f32 {:e} (torch {:e}), smallest in f64 {:e}",
         cases.len(),
         worst[0],
         worst[1],
         relative_l2(got.data(), want.data())
-    );
+    ));
 }
 
 #[test]

@@ -159,10 +159,10 @@ impl Program {
         Ok(Some(builder.finish(result)))
     }
 
-    /// Whether a run draws noise after its start, as far as it is written.
+    /// Whether a run draws noise after its start; one whose program is open may.
     pub fn draws_noise(&self) -> bool {
         let draws = |i: &Instruction| matches!(i, Instruction::Noise { .. });
-        self.steps.iter().any(|step| step.instructions.iter().any(draws))
+        self.is_open() || self.steps.iter().any(|step| step.instructions.iter().any(draws))
     }
 
     /// How often the model will be asked, branches of guidance counted as one, as far as the program is written.

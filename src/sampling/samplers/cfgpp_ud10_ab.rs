@@ -26,7 +26,7 @@ struct Memory {
 
 impl Algorithm for CfgppUd10Ab {
     fn properties(&self) -> Properties {
-        Properties::new(1, 1, NoiseKind::None)
+        Properties::new(0, 1, NoiseKind::None)
     }
 
     fn write(&self, model: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {

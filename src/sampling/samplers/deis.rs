@@ -35,7 +35,7 @@ impl Default for Deis {
 
 impl Algorithm for Deis {
     fn properties(&self) -> Properties {
-        Properties::new(self.max_order as u32, 1, NoiseKind::None)
+        Properties::new(self.max_order.min(3) as u32, 1, NoiseKind::None)
     }
 
     fn write(&self, _: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {

@@ -10,7 +10,7 @@ use crate::sampling::program::Continuation;
 
 const OP: &str = "dpm_adaptive";
 
-/// The adaptive DPM-Solver-12 and -23 of Lu et al. 2022 (arXiv 2206.00927), appendix C, with k-diffusion's step size
+/// The adaptive DPM-Solver-12 and -23 of Lu et al. 2022 (arXiv 2206.00927) with k-diffusion's step size
 /// controller. Of the schedule only its ends count; the last level is the lowest above 0. All of a batch takes the same
 /// steps, so that each picture depends a little on the others.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -111,7 +111,7 @@ impl DpmAdaptive {
     }
 }
 
-/// Söderlind's controller, as torchode and k-diffusion have it.
+/// What a PID controller of the step size goes by.
 #[derive(Debug, Clone, Copy)]
 struct Controller {
     /// The step to try next.

@@ -5,7 +5,7 @@ use super::{Algorithm, Builder, NoiseKind, Properties, Stochastic, Value};
 use crate::error::Result;
 use crate::sampling::ModelSampling;
 
-/// DPM-Solver-fast of Lu et al. 2022 (arXiv 2206.00927), section 3.4: as many calls of the model as there are steps, spent
+/// DPM-Solver-fast of Lu et al. 2022 (arXiv 2206.00927): as many calls of the model as there are steps, spent
 /// on steps of third order that are even in log sigma. Of the schedule only its ends and its length count; the last level
 /// is the lowest above 0.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -26,7 +26,7 @@ impl Default for DpmFast {
 impl Algorithm for DpmFast {
     fn properties(&self) -> Properties {
         let noise = if self.eta > 0.0 { NoiseKind::Gaussian } else { NoiseKind::None };
-        Properties { fewest_steps: 2, flow: self.eta == 0.0, ..Properties::new(3, 1, noise) }
+        Properties { fewest_steps: 2, flow: self.eta == 0.0, ..Properties::new(2, 1, noise) }
     }
 
     fn write(&self, _: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {

@@ -4,7 +4,7 @@ use super::{Algorithm, Builder, NoiseKind, Properties, Value, steps};
 use crate::error::Result;
 use crate::sampling::ModelSampling;
 
-/// [`Dpmpp2m`](super::Dpmpp2m) with CFG++: Chung et al. 2024 (arXiv 2406.08070), Algorithm 6. For diffusions, not flows.
+/// [`Dpmpp2m`](super::Dpmpp2m) with CFG++ (Chung et al. 2024, arXiv 2406.08070). For diffusions, not flows.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dpmpp2mCfgPp {}

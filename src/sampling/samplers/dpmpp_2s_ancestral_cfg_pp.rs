@@ -14,7 +14,7 @@ pub struct Dpmpp2sAncestralCfgPp(pub Stochastic);
 
 impl Algorithm for Dpmpp2sAncestralCfgPp {
     fn properties(&self) -> Properties {
-        Properties { flow: false, ..Properties::new(2, 2, NoiseKind::Gaussian) }
+        Properties { flow: false, ..Properties::new(0, 2, NoiseKind::Gaussian) }
     }
 
     fn write(&self, _: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {
@@ -29,7 +29,7 @@ impl Algorithm for Dpmpp2sAncestralCfgPp {
                 let sigma_mid = (sigma * down).sqrt();
                 let mid = p.combine(towards(x + denoised - negative, denoised, sigma_mid / sigma));
                 // The second stage mixes the first one's guided prediction with its own negative one: ComfyUI's issue
-                // 14814, kept for its pictures' sake.
+                // 14814, kept for its pictures' sake, though no number of steps makes up for it.
                 let (denoised_mid, negative_mid) = p.denoise_cfgpp(mid, sigma_mid);
                 next = towards(x + denoised - negative_mid, denoised_mid, down / sigma);
             }

@@ -8,14 +8,15 @@ use crate::error::Result;
 use crate::sampling::ModelSampling;
 
 /// The third-order multistep DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095) for the SDE, as k-diffusion has it, on the
-/// clock `lambda = log(alpha / sigma)`; its noise is a Brownian path over the levels.
+/// clock `lambda = log(alpha / sigma)`; its noise is a Brownian path over the levels. The second derivative counts half of
+/// what it should, in the authors' code as well, which leaves the order at 2.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(transparent)]
 pub struct Dpmpp3mSde(pub Stochastic);
 
 impl Algorithm for Dpmpp3mSde {
     fn properties(&self) -> Properties {
-        Properties::new(3, 1, NoiseKind::Brownian)
+        Properties::new(2, 1, NoiseKind::Brownian)
     }
 
     fn write(&self, model: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {

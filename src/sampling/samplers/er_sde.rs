@@ -24,7 +24,7 @@ impl Default for ErSde {
 
 impl Algorithm for ErSde {
     fn properties(&self) -> Properties {
-        Properties::new(self.max_stage as u32, 1, NoiseKind::Gaussian)
+        Properties::new(self.max_stage.min(2) as u32, 1, NoiseKind::Gaussian)
     }
 
     fn write(&self, model: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {

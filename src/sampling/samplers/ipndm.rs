@@ -23,7 +23,7 @@ impl Default for Ipndm {
 
 impl Algorithm for Ipndm {
     fn properties(&self) -> Properties {
-        Properties::new(1, 1, NoiseKind::None)
+        Properties::new(self.max_order.min(2) as u32, 1, NoiseKind::None)
     }
 
     fn write(&self, _: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {

@@ -5,9 +5,9 @@ use super::{Algorithm, Builder, NoiseKind, Properties, Value, expect_order};
 use crate::error::Result;
 use crate::sampling::ModelSampling;
 
-/// The variable-step form of iPNDM in diff-sampler and ComfyUI 0.3.64, slips included: from the third slope on its
-/// weights are not the Adams-Bashforth ones, and from the fourth on a constant slope is not integrated right either. What
-/// it sets out to be is [`Lms`](super::Lms).
+/// The variable-step form of iPNDM in diff-sampler and ComfyUI 0.3.64, slips included: its weights
+/// of three slopes are the Adams-Bashforth ones for even steps only, those of four not even then. What it sets out to be is
+/// [`Lms`](super::Lms).
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IpndmV {
@@ -23,7 +23,7 @@ impl Default for IpndmV {
 
 impl Algorithm for IpndmV {
     fn properties(&self) -> Properties {
-        Properties::new(1, 1, NoiseKind::None)
+        Properties::new(if self.max_order == 4 { 1 } else { self.max_order as u32 }, 1, NoiseKind::None)
     }
 
     fn write(&self, _: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {
@@ -51,7 +51,7 @@ fn weights(levels: &[f64], next: f64) -> Vec<f64> {
     if let [h1, h2, h3] = *past {
         let r = h1 / h2;
         let q = h1 * (h1 + h2) / (h2 * (h2 + h3));
-        // The last entry is q h2 / h3 in a difference that is 0 for a constant.
+        // For a difference, which is 0 for a constant, the last entry would be -q h2 / h3.
         add(&[1.0, -1.0 - r - q, r + q * (1.0 + h2 / h3), -q * r], fourth_order(h, h1, h2, h3));
     }
     weights.into_iter().map(|weight| weight * h).collect()
@@ -62,6 +62,7 @@ fn third_order(h: f64, h1: f64, h2: f64) -> f64 {
     (1.0 - h / (3.0 * (h + h1)) * (h * (h + h1)) / (h1 * (h1 + h2))) / 2.0
 }
 
+/// The integral takes the second part from the first; here they are added.
 fn fourth_order(h: f64, h1: f64, h2: f64, h3: f64) -> f64 {
     let share = (1.0 - h / (3.0 * (h + h1))) / 2.0 + (1.0 - h / (2.0 * (h + h1))) * h / (6.0 * (h + h1 + h2));
     share * (h * (h + h1) * (h + h1 + h2)) / (h1 * (h1 + h2) * (h1 + h2 + h3))

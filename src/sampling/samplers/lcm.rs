@@ -4,7 +4,7 @@ use super::{Algorithm, Builder, NoiseKind, Properties, Value, steps};
 use crate::error::Result;
 use crate::sampling::ModelSampling;
 
-/// Multistep sampling of a latent consistency model: Luo et al. 2023 (arXiv 2310.04378), Algorithm 3. Each step denoises
+/// Multistep sampling of a latent consistency model: Luo et al. 2023 (arXiv 2310.04378). Each step denoises
 /// fully and renoises to the next level.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,7 +6,8 @@ use super::{Algorithm, Builder, NoiseKind, Properties, Value, expect_order};
 use crate::error::Result;
 use crate::sampling::ModelSampling;
 
-/// Adams-Bashforth steps of any length on the slope in sigma: the linear multistep sampler of k-diffusion.
+/// Adams-Bashforth steps of any length on the slope in sigma: the linear multistep sampler of k-diffusion. Its start, from
+/// a step of first order, is what keeps it from an order over 3.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lms {
@@ -22,7 +23,7 @@ impl Default for Lms {
 
 impl Algorithm for Lms {
     fn properties(&self) -> Properties {
-        Properties::new(self.order as u32, 1, NoiseKind::None)
+        Properties::new(self.order.min(3) as u32, 1, NoiseKind::None)
     }
 
     fn write(&self, _: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {

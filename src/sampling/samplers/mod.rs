@@ -154,7 +154,8 @@ pub enum NoiseKind {
 /// What can be said of a sampler without running it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Properties {
-    /// The order of convergence where no noise is added.
+    /// The order of convergence where no noise is added, as measured; that of the spread, where it always is. 0 if more
+    /// steps do not lead to the exact solution.
     pub order: u32,
     /// How often a step asks the model; the last steps may ask less often, and an adaptive one may take several tries.
     pub calls_per_step: u32,

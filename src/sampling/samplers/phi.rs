@@ -1,5 +1,5 @@
 /// `phi_k(z) = integral over [0, 1] of exp((1 - v) z) v^(k-1) / (k-1)! dv` of exponential integrators, `k` at least 1:
-/// `phi_1 = (exp(z) - 1) / z`, `phi_(k+1) = (phi_k - 1/k!) / z` (Hochbruck & Ostermann 2010, section 2.1).
+/// `phi_1 = (exp(z) - 1) / z`, `phi_(k+1) = (phi_k - 1/k!) / z` (Hochbruck & Ostermann 2010).
 pub(super) fn phi(k: u32, z: f64) -> f64 {
     if z.abs() < 1.0 {
         return series(k, z);

@@ -56,7 +56,7 @@ struct Predicted {
 
 impl Algorithm for SaSolver {
     fn properties(&self) -> Properties {
-        let order = self.predictor_order.max(self.corrector_order);
+        let order = self.predictor_order.max(self.corrector_order).min(4);
         Properties::new(order as u32, 1 + u32::from(self.use_pece), NoiseKind::Gaussian)
     }
 

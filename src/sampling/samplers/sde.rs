@@ -2,7 +2,7 @@ use super::snr::alpha;
 use crate::sampling::ModelSampling;
 use crate::sampling::program::{Builder, Value};
 
-/// One step of the diffusion SDE with data prediction (Lu et al. 2022, arXiv 2211.01095, section 4), whose noise is
+/// One step of the diffusion SDE with data prediction (Lu et al. 2022, arXiv 2211.01095), whose noise is
 /// `eta` times that of the reverse process:
 /// `x = decay x + alpha h_eta (phi_1(-h_eta) D + ...) + deviation noise`.
 #[derive(Debug, Clone, Copy)]

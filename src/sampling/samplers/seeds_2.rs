@@ -65,7 +65,7 @@ impl Algorithm for Seeds2 {
 
             let mut x_mid = x * mid.decay + denoised * (mid.alpha * mid.h_eta * phi(1, -mid.h_eta));
             if noisy {
-                let noise: Expr = path.draw(p, sigma, sigma_mid, mid.h).iter().copied().collect();
+                let noise: Expr = path.draw(p, sigma, sigma_mid, self.r * whole.h).iter().copied().collect();
                 x_mid = x_mid + noise * (sigma_mid * self.s_noise);
             }
             let x_mid = p.combine(x_mid);
@@ -79,7 +79,7 @@ impl Algorithm for Seeds2 {
             let mut next = x * whole.decay + data * (whole.alpha * whole.h_eta);
             if noisy {
                 let noise: Expr =
-                    path.draw(p, sigma_mid, sigma_next, whole.h - mid.h).iter().copied().collect();
+                    path.draw(p, sigma_mid, sigma_next, (1.0 - self.r) * whole.h).iter().copied().collect();
                 next = next + noise * (sigma_next * self.s_noise);
             }
             x = p.combine(next);

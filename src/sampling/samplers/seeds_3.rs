@@ -30,7 +30,9 @@ impl Default for Seeds3 {
 
 impl Algorithm for Seeds3 {
     fn properties(&self) -> Properties {
-        Properties::new(3, 3, NoiseKind::Gaussian)
+        // The weights of the last stage are of third order at two thirds only.
+        let order = if (self.r_2 - 2.0 / 3.0).abs() < 1e-9 { 3 } else { 2 };
+        Properties::new(order, 3, NoiseKind::Gaussian)
     }
 
     fn write(&self, model: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {
@@ -56,17 +58,24 @@ impl Algorithm for Seeds3 {
             let mut path = Path::new(self.eta);
 
             let data = denoised * phi(1, -first.h_eta);
-            let x_1 = self.stage(p, x, &first, data, &mut path, (sigma, sigma_1, first.h));
+            let x_1 = self.stage(p, x, &first, data, &mut path, (sigma, sigma_1, self.r_1 * whole.h));
             let denoised_1 = p.denoise(x_1, sigma_1);
 
             let change = (denoised_1 - denoised) * (self.r_2 / self.r_1);
             let data = denoised * phi(1, -second.h_eta) + change * phi(2, -second.h_eta);
-            let x_2 = self.stage(p, x, &second, data, &mut path, (sigma_1, sigma_2, second.h - first.h));
+            let x_2 = self.stage(
+                p,
+                x,
+                &second,
+                data,
+                &mut path,
+                (sigma_1, sigma_2, (self.r_2 - self.r_1) * whole.h),
+            );
             let denoised_2 = p.denoise(x_2, sigma_2);
 
             let change = (denoised_2 - denoised) / self.r_2;
             let data = denoised * phi(1, -whole.h_eta) + change * phi(2, -whole.h_eta);
-            x = self.stage(p, x, &whole, data, &mut path, (sigma_2, sigma_next, whole.h - second.h));
+            x = self.stage(p, x, &whole, data, &mut path, (sigma_2, sigma_next, (1.0 - self.r_2) * whole.h));
         }
         Ok(x)
     }

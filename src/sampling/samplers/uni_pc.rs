@@ -17,8 +17,8 @@ pub enum Variant {
     Bh2,
 }
 
-/// UniPC of Zhao et al. 2023 (arXiv 2302.04867), Algorithms 5 and 6 with data prediction, order 3, on the clock
-/// `lambda = -log sigma`.
+/// UniPC of Zhao et al. 2023 (arXiv 2302.04867) with data prediction, order 3, on the clock
+/// `lambda = -log sigma`. The last two steps are of orders 2 and 1, which is what a run then has.
 ///
 /// One step is too few to correct anything: it returns what it was given, scaled to the variance of the last level, as in
 /// ComfyUI 0.3.64.
@@ -37,7 +37,7 @@ impl Default for UniPc {
 
 impl Algorithm for UniPc {
     fn properties(&self) -> Properties {
-        Properties { drops_penultimate: true, fewest_steps: 2, ..Properties::new(3, 1, NoiseKind::None) }
+        Properties { drops_penultimate: true, fewest_steps: 2, ..Properties::new(2, 1, NoiseKind::None) }
     }
 
     fn write(&self, model: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {
