@@ -1,8 +1,81 @@
-//! Handwritten kernels, samplers and seed-exact noise for diffusion models.
+//! Seed-exact noise, samplers and the denoising networks of the Stable Diffusion family, on a pure-Rust CPU backend.
+//!
+//! # Sampling a model of your own
+//!
+//! A sampler needs to know nothing of a model but its noise levels and how to ask it for the clean latent behind a noisy
+//! one. A closure will do:
+//!
+//! ```
+//! use noisefork::cpu::Cpu;
+//! use noisefork::sampling::{Betas, Branch, KSampler, Model, ModelSampling, Scheduler};
+//! use noisefork::tensor::Tensor;
+//! use std::ops::ControlFlow;
+//!
+//! # fn main() -> noisefork::error::Result<()> {
+//! // The exact denoiser of latents that are all 0.5.
+//! let denoiser = |_: &Tensor, _sigma: f64, _: Branch, denoised: &mut Tensor| {
+//!     denoised.data_mut().fill(0.5);
+//!     Ok(())
+//! };
+//! let sampling = ModelSampling::eps(Betas::STABLE_DIFFUSION)?;
+//! let mut model = Model { backend: &Cpu::new(), denoiser, sampling, latent_scale: 1.0 };
+//!
+//! let run = KSampler::new(42, 20, 1.0, "dpmpp_2m_sde".parse()?, Scheduler::Karras);
+//! let empty = Tensor::zeros([1, 4, 8, 8]);
+//! let samples = run.sample(&mut model, &empty, &mut |_| ControlFlow::Continue(()))?;
+//! assert!(samples.data().iter().all(|value| (value - 0.5).abs() < 1e-5));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A sampler is a program
+//!
+//! What a run will do is known before it starts, and can be read:
+//!
+//! ```
+//! use noisefork::sampling::{Betas, ModelSampling, Sampler, Scheduler};
+//!
+//! # fn main() -> noisefork::error::Result<()> {
+//! let sampling = ModelSampling::eps(Betas::STABLE_DIFFUSION)?;
+//! let sigmas = Scheduler::Karras.sigmas(&sampling, 10)?;
+//! let program = "heun".parse::<Sampler>()?.program(&sampling, &sigmas)?;
+//! assert_eq!((program.steps().len(), program.model_calls()), (10, 19));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Layers
+//!
+//! A module uses only those above it; `tests/layering.rs` holds them to it.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`error`] | what can go wrong, as data |
+//! | [`tensor`] | shapes, element types, host tensors; no arithmetic |
+//! | [`rng`] | streams that match torch, numpy and torchsde |
+//! | [`ops`] | the contract: each operation's arguments, checks and cost; [`ops::Backend`] |
+//! | [`reference`](mod@reference) | the contract in plain loops: the oracle |
+//! | [`cpu`] | the contract, fast |
+//! | [`nn`] | weights and blocks over any backend |
+//! | [`sampling`] | levels, samplers, guidance, the k-sampler, variations; knows no model |
+//! | [`unet`] | UNets of SD 1.x, 2.x, SDXL, and as samplers see them |
+//! | [`autoencoder`] | the tiny autoencoder: latents to pictures and back |
+//! | [`words`] | prompts by a table of words |
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `cli` (default) | the `noisefork` command and what only it needs; libraries use `default-features = false` |
 
+pub mod autoencoder;
+pub mod cpu;
 pub mod error;
+pub mod nn;
 pub mod ops;
 pub mod reference;
 pub mod rng;
 pub mod sampling;
 pub mod tensor;
+pub mod unet;
+pub mod words;

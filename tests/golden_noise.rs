@@ -135,3 +135,181 @@ fn brownian_noise_matches_k_diffusion() {
         queries.fold(0.0, f64::max)
     });
 }
+
+#[test]
+fn brownian_noise_with_a_seed_per_item_matches_k_diffusion() {
+    run("brownian_batched", Golden::open("noise").cases_of("brownian_batched"), |case| {
+        let seeds = case.seeds("seeds");
+        let elements = case.tensor("w0").data().len();
+        let mut source = brownian_noise(case, &seeds, elements / seeds.len());
+        // The file does not say which steps were taken.
+        let steps = [[14.6, 5.0], [5.0, 0.03]];
+        let queries = steps.into_iter().enumerate().map(|(k, [sigma, sigma_next])| {
+            let mut got = vec![f32::NAN; elements];
+            source.noise(sigma, sigma_next, &mut got).unwrap();
+            check_close(&format!("w{k} of {case}"), &got, case.tensor(&format!("w{k}")).data())
+        });
+        queries.fold(0.0, f64::max)
+    });
+}
+
+fn increment(tree: &mut BrownianTree, ta: f64, tb: f64, elements: usize) -> Vec<f32> {
+    let mut out = vec![f32::NAN; elements];
+    tree.increment(ta, tb, &mut out).unwrap();
+    out
+}
+
+/// Times in [0, 15], and any order to visit the intervals between them in.
+fn splits() -> impl Strategy<Value = (Vec<f64>, Vec<usize>)> {
+    prop::collection::vec(0.0..15.0f64, 1..8).prop_flat_map(|mut times| {
+        times.extend([0.0, 15.0]);
+        times.sort_by(f64::total_cmp);
+        let order: Vec<usize> = (0..times.len() - 1).collect();
+        (Just(times), Just(order).prop_shuffle())
+    })
+}
+
+/// Any `f32`, with the awkward ones as likely as the rest.
+fn any_sigma() -> impl Strategy<Value = f32> {
+    const AWKWARD: [f32; 8] = [
+        f32::NAN,
+        f32::INFINITY,
+        -0.0,
+        f32::from_bits(1),
+        f32::MIN_POSITIVE,
+        f32::MAX,
+        1.0,
+        1.0 + f32::EPSILON,
+    ];
+    prop_oneof![any::<f32>(), prop::sample::select(&AWKWARD[..]), -1.0..20.0f32]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn increments_add_up_in_any_order(seed: u64, elements in 1..70usize, (times, order) in splits()) {
+        let mut tree = BrownianTree::new(seed, elements, 0.0, 15.0).unwrap();
+        let mut sum = vec![0.0f32; elements];
+        for i in order {
+            let part = increment(&mut tree, times[i], times[i + 1], elements);
+            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+        // Some 25 levels, each rounded at the scale of sqrt(15).
+        assert_close("sum of increments", &sum, &increment(&mut tree, 0.0, 15.0, elements), 1e-5);
+    }
+
+    #[test]
+    fn an_increment_does_not_depend_on_other_queries(
+        seed: u64,
+        elements in prop_oneof![1..70usize, 2040..2070usize, 4090..4120usize],
+        (ta, tb) in (0.0..15.0f64, 0.0..15.0f64),
+        others in prop::collection::vec((0.0..15.0f64, 0.0..15.0f64), 0..5),
+    ) {
+        let mut tree = BrownianTree::new(seed, elements, 0.0, 15.0).unwrap();
+        let fresh = increment(&mut tree.clone(), ta, tb, elements);
+        for (ta, tb) in others {
+            increment(&mut tree, ta, tb, elements);
+        }
+        let later = increment(&mut tree, ta, tb, elements);
+        let backward = increment(&mut tree, tb, ta, elements);
+        prop_assert_eq!(&later, &fresh);
+        prop_assert_eq!(backward, fresh.iter().map(|w| -w).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_item_is_what_its_own_seed_gives(seeds in prop::collection::vec(any::<u64>(), 1..4), elements in 1..40usize) {
+        let mut together = vec![f32::NAN; seeds.len() * elements];
+        BrownianNoise::batched(&seeds, elements, 0.03, 14.6).unwrap().noise(7.0, 2.5, &mut together).unwrap();
+        for (&seed, item) in seeds.iter().zip(together.chunks(elements)) {
+            let mut alone = vec![f32::NAN; elements];
+            BrownianNoise::new(seed, elements, 0.03, 14.6).unwrap().noise(7.0, 2.5, &mut alone).unwrap();
+            prop_assert_eq!(item, alone);
+        }
+    }
+
+    #[test]
+    fn hostile_sigmas_give_an_error_or_finite_noise(
+        (min, max) in (any_sigma(), any_sigma()),
+        steps in prop::collection::vec((any_sigma(), any_sigma()), 1..8),
+    ) {
+        if let Ok(mut source) = BrownianNoise::new(1, 20, min, max) {
+            prop_assert!(min <= max);
+            for (sigma, sigma_next) in steps {
+                let mut out = [0.0; 20];
+                if source.noise(sigma, sigma_next, &mut out).is_ok() {
+                    prop_assert!(out.iter().all(|v| v.is_finite()), "{sigma} to {sigma_next}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_clone_continues_the_stream(seed: u64, before in 0..40usize, after in 0..40usize) {
+        let mut generator = Mt19937::new(seed);
+        randn(&mut generator, before);
+        let mut snapshot = generator.clone();
+        prop_assert_eq!(randn(&mut snapshot, after), randn(&mut generator, after));
+    }
+}
+
+#[test]
+fn refusals_are_typed() {
+    use noisefork::error::Error;
+    for (t0, t1) in [(1.0, 0.0), (f64::NAN, 1.0), (0.0, f64::INFINITY), (0.0, 1.1e6)] {
+        assert!(matches!(BrownianTree::new(0, 4, t0, t1), Err(Error::Value { .. })), "[{t0}, {t1}]");
+    }
+    let mut tree = BrownianTree::new(0, 4, 0.0, 1.0).unwrap();
+    assert!(matches!(tree.increment(f64::NAN, 1.0, &mut [0.0; 4]), Err(Error::Value { .. })));
+    assert!(matches!(tree.increment(0.0, 1.0, &mut [0.0; 3]), Err(Error::Shape { .. })));
+    let mut source = BrownianNoise::new(0, 4, 0.03, 14.6).unwrap();
+    for (sigma, sigma_next) in [(1.0, 1.0), (20.0, 15.0), (0.02, 0.0), (1.0, 1.0 + f32::EPSILON)] {
+        let refusal = source.noise(sigma, sigma_next, &mut [0.0; 4]);
+        assert!(matches!(refusal, Err(Error::Value { .. })), "{sigma} to {sigma_next}");
+    }
+    assert!(matches!(source.noise(2.0, 1.0, &mut [0.0; 5]), Err(Error::Shape { .. })));
+    assert!(matches!(
+        BrownianNoise::batched(&[], 4, 0.0, 1.0).unwrap().noise(1.0, 0.0, &mut [0.0]),
+        Err(Error::Shape { .. })
+    ));
+    for (batch_index, elements) in [(&[][..], 4), (&[0, 1, 2], 4), (&[usize::MAX], 4)] {
+        let refusal = prepare_noise(0, batch_index, &mut vec![0.0; elements]);
+        assert!(matches!(refusal, Err(Error::Value { .. })), "{batch_index:?}");
+    }
+}
+
+#[test]
+fn a_run_of_one_step_has_a_path_of_no_length() {
+    let mut tree = BrownianTree::new(3, 20, 14.6, 14.6).unwrap();
+    assert_eq!(increment(&mut tree, 14.6, 0.0, 20), [0.0; 20]);
+}
+
+#[test]
+fn the_deepest_interval_is_found_in_the_widest_range() {
+    let mut tree = BrownianTree::new(3, 20, -1e6, 1e6).unwrap();
+    for ta in [-1e6, 0.0, 0.333_333, 777_777.777_777, 1e6 - 1e-6] {
+        let w = increment(&mut tree, ta, ta + 1e-6, 20);
+        assert!(w.iter().all(|w| w.is_finite()) && w.iter().any(|&w| w != 0.0), "{ta}");
+    }
+}
+
+fn assert_standard_normal(what: &str, values: &[f32]) {
+    let n = values.len() as f64;
+    let moment = |power| values.iter().map(|&v| f64::from(v).powi(power)).sum::<f64>() / n;
+    // Five standard errors each: Var(x) = 1, Var(x^2) = 2, Var(x^3) = 15, Var(x^4) = 96.
+    for (power, expected, variance) in [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0f64)] {
+        let error = (moment(power) - expected).abs();
+        assert!(error < 5.0 * (variance / n).sqrt(), "{what}: moment {power} is off by {error}");
+    }
+}
+
+#[test]
+fn noise_is_standard_normal() {
+    assert_standard_normal("randn", &randn(&mut Mt19937::new(2), 1_000_000));
+    let mut generator = Mt19937::new(3);
+    let few: Vec<f32> = (0..100_000).flat_map(|_| randn(&mut generator, 10)).collect();
+    assert_standard_normal("randn of 10", &few);
+    let mut noise = vec![f32::NAN; 1_000_000];
+    BrownianNoise::new(4, noise.len(), 0.03, 14.6).unwrap().noise(6.0, 4.5, &mut noise).unwrap();
+    assert_standard_normal("brownian noise", &noise);
+}

@@ -1,4 +1,4 @@
-use super::{Backend, expect_rank, expect_shape};
+use super::{Backend, expect_shape};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
 
@@ -11,8 +11,10 @@ const OP: &str = "attention";
 ///
 /// | tensor | shape |
 /// |---|---|
-/// | `q`, `y` | `[N, T, C]` |
-/// | `k`, `v` | `[N, S, C]` |
+/// | `q`, `y` | `[N, .., C]`: `T` tokens, the product of the extents between |
+/// | `k`, `v` | `[N, .., C]`: `S` tokens, likewise |
+///
+/// So an image `[N, H, W, C]` is a sequence as it stands.
 pub struct Attention<'a, B: Backend + ?Sized> {
     /// The queries.
     pub q: &'a B::Tensor,
@@ -30,19 +32,27 @@ impl<B: Backend + ?Sized> Attention<'_, B> {
     /// # Errors
     /// [`Error::Shape`] if the tensors do not fit the table above, [`Error::Value`] for heads that do not divide `C`.
     pub fn check(&self) -> Result<Shape> {
-        let [n, _, c] = expect_rank(OP, "q", self.q.shape(), "[N, T, C]")?;
-        let [_, s, _] = expect_rank(OP, "k", self.k.shape(), "[N, S, C]")?;
-        expect_shape(OP, "k", self.k.shape(), [n, s, c].into())?;
-        expect_shape(OP, "v", self.v.shape(), [n, s, c].into())?;
+        let q = self.q.shape();
+        if q.len() < 2 || q.contains(&0) {
+            let expected = "[N, .., C], none of them 0".into();
+            return Err(Error::Shape { op: OP, tensor: "q", expected, got: q });
+        }
+        let (n, c, k) = (q[0], q.channels(), self.k.shape());
+        if k.len() < 2 || k[0] != n || k.channels() != c || k.contains(&0) {
+            let expected = format!("[{n}, .., {c}], none of them 0");
+            return Err(Error::Shape { op: OP, tensor: "k", expected, got: k });
+        }
+        expect_shape(OP, "v", self.v.shape(), k)?;
         if self.heads == 0 || !c.is_multiple_of(self.heads) {
             let (what, expected) = ("heads", format!("a divisor of {c} channels"));
             return Err(Error::Value { op: OP, what, expected, got: self.heads.to_string() });
         }
-        Ok(self.q.shape())
+        Ok(q)
     }
 
     /// Floating-point operations of the two products, a multiply-add counted as two.
     pub fn flops(&self) -> u64 {
-        4 * self.q.shape().elements() as u64 * self.k.shape()[1] as u64
+        let keys = self.k.shape().rows() / self.k.shape()[0];
+        4 * self.q.shape().elements() as u64 * keys as u64
     }
 }

@@ -9,8 +9,8 @@ const OP: &str = "conv2d";
 /// `y[n, i, j, o] = activation(sum_{u, v, c} x'[n, i s + u - p, j s + v - p, c] weight[o, u, v, c]
 ///                  + bias[o] + shift[n, o] + residual[n, i, j, o])`
 ///
-/// where `s` is the stride, `p` the padding, and `x'` is `x`, or `x` with every pixel doubled both ways
-/// (nearest-neighbour upsampling) when `upsample` is set.
+/// where `s` is the stride, `p` the padding, and `x'` is `x`, or with `upsample` nearest-neighbour upsampling of it:
+/// `x'[n, i, j, c] = x[n, i / 2, j / 2, c]` for all `i < H'`, `j < W'`, the halves rounded down.
 ///
 /// | tensor | shape |
 /// |---|---|
@@ -35,8 +35,9 @@ pub struct Conv2d<'a, B: Backend + ?Sized> {
     pub activation: Activation,
     /// 1 or 2.
     pub stride: usize,
-    /// Whether `x` is doubled in height and width first.
-    pub upsample: bool,
+    /// `H'` and `W'`, if `x` is upsampled first: each twice that of `x`, or one less, as a layer needs that undoes the
+    /// halving of an odd size.
+    pub upsample: Option<[usize; 2]>,
 }
 
 impl<B: Backend + ?Sized> Conv2d<'_, B> {
@@ -60,8 +61,12 @@ impl<B: Backend + ?Sized> Conv2d<'_, B> {
             let (what, expected) = ("activation", "elementwise".into());
             return Err(Error::Value { op: OP, what, expected, got: "GEGLU".into() });
         }
-        let extent = |x: usize| (x << usize::from(self.upsample)).div_ceil(self.stride);
-        let y = [n, extent(h), extent(w), o].into();
+        let [doubled_h, doubled_w] = self.upsample.unwrap_or([h, w]);
+        if self.upsample.is_some() && [doubled_h.div_ceil(2), doubled_w.div_ceil(2)] != [h, w] {
+            let (what, expected) = ("upsample", format!("twice {h} by {w}, or one less"));
+            return Err(Error::Value { op: OP, what, expected, got: format!("{doubled_h} by {doubled_w}") });
+        }
+        let y = [n, doubled_h.div_ceil(self.stride), doubled_w.div_ceil(self.stride), o].into();
         expect_optional(OP, "bias", self.bias, [o].into())?;
         expect_optional(OP, "shift", self.shift, [n, o].into())?;
         expect_optional(OP, "residual", self.residual, y)?;
@@ -70,7 +75,9 @@ impl<B: Backend + ?Sized> Conv2d<'_, B> {
 
     /// Floating-point operations of the direct method, padding included, a multiply-add counted as two.
     pub fn flops(&self) -> u64 {
-        let pixels = self.x.shape().rows() << (2 * usize::from(self.upsample));
-        2 * (pixels / (self.stride * self.stride)) as u64 * self.weight.shape().elements() as u64
+        let x = self.x.shape();
+        let [height, width] = self.upsample.unwrap_or([x[1], x[2]]);
+        let pixels = x[0] * height.div_ceil(self.stride) * width.div_ceil(self.stride);
+        2 * pixels as u64 * self.weight.shape().elements() as u64
     }
 }

@@ -4,8 +4,8 @@ use crate::ops::Attention;
 use crate::tensor::Shaped;
 
 pub(super) fn attention<F: Real>(op: &Attention<'_, Reference<F>>, y: &mut [F]) {
-    let [items, queries, channels] = [op.q.shape()[0], op.q.shape()[1], op.q.shape()[2]];
-    let keys = op.k.shape()[1];
+    let (items, channels) = (op.q.shape()[0], op.q.shape().channels());
+    let (queries, keys) = (op.q.shape().rows() / items, op.k.shape().rows() / items);
     let depth = channels / op.heads;
     let root = F::from_f64(depth as f64).sqrt();
     for n in 0..items {
@@ -14,7 +14,7 @@ pub(super) fn attention<F: Real>(op: &Attention<'_, Reference<F>>, y: &mut [F]) 
                 let query = offset([items, queries, channels], [n, t, h * depth]);
                 let key = |s| offset([items, keys, channels], [n, s, h * depth]);
                 let q = &op.q.data()[query..][..depth];
-                let scores = (0..keys).map(|s| dot(q, &op.k.data()[key(s)..][..depth]) / root);
+                let scores = (0..keys).map(|s| dot(F::default(), q, &op.k.data()[key(s)..][..depth]) / root);
                 let weights = softmax(scores.collect());
                 for d in 0..depth {
                     let mut sum = F::default();

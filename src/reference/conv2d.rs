@@ -16,7 +16,7 @@ pub(super) fn conv2d<F: Real>(op: &Conv2d<'_, Reference<F>>, shape: Shape, y: &m
                         for v in 0..kernel {
                             let weight = offset([outputs, kernel, kernel, inputs], [o, u, v, 0]);
                             if let Some(pixel) = pixel(op, n, i * op.stride + u, j * op.stride + v) {
-                                sum += dot(pixel, &op.weight.data()[weight..][..inputs]);
+                                sum = dot(sum, pixel, &op.weight.data()[weight..][..inputs]);
                             }
                         }
                     }
@@ -34,9 +34,10 @@ pub(super) fn conv2d<F: Real>(op: &Conv2d<'_, Reference<F>>, shape: Shape, y: &m
 fn pixel<'a, F: Real>(op: &Conv2d<'a, Reference<F>>, n: usize, i: usize, j: usize) -> Option<&'a [F]> {
     let [items, height, width, channels] = four(op.x.shape());
     let padding = (op.weight.shape()[1] - 1) / 2;
-    let doubled = usize::from(op.upsample);
-    let i = i.checked_sub(padding).map(|i| i >> doubled).filter(|&i| i < height)?;
-    let j = j.checked_sub(padding).map(|j| j >> doubled).filter(|&j| j < width)?;
+    let [doubled_height, doubled_width] = op.upsample.unwrap_or([height, width]);
+    let shift = usize::from(op.upsample.is_some());
+    let i = i.checked_sub(padding).filter(|&i| i < doubled_height)? >> shift;
+    let j = j.checked_sub(padding).filter(|&j| j < doubled_width)? >> shift;
     Some(&op.x.data()[offset([items, height, width, channels], [n, i, j, 0])..][..channels])
 }
 

@@ -8,7 +8,7 @@ pub(super) fn linear<F: Real>(op: &Linear<'_, Reference<F>>, y: &mut [F]) {
     for row in 0..op.x.shape().rows() {
         let x = &op.x.data()[row * inputs..][..inputs];
         let before_activation = |m: usize| {
-            let mut sum = dot(x, &op.weight.data()[m * inputs..][..inputs]);
+            let mut sum = dot(F::default(), x, &op.weight.data()[m * inputs..][..inputs]);
             sum += op.bias.map_or(F::default(), |bias| bias.data()[m]);
             sum += op.residual.map_or(F::default(), |residual| residual.data()[row * outputs + m]);
             sum

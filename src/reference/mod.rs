@@ -28,7 +28,7 @@ pub struct Reference<F>(PhantomData<F>);
 
 impl<F: Real> Reference<F> {
     /// The reference.
-    pub fn new() -> Self {
+    pub const fn new() -> Self {
         Reference(PhantomData)
     }
 }

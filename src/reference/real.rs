@@ -50,13 +50,9 @@ pub(super) fn offset<const RANK: usize>(dims: [usize; RANK], at: [usize; RANK]) 
     dims.into_iter().zip(at).fold(0, |outer, (extent, index)| outer * extent + index)
 }
 
-/// `sum_k a[k] b[k]`.
-pub(super) fn dot<F: Real>(a: &[F], b: &[F]) -> F {
-    let mut sum = F::default();
-    for (&a, &b) in a.iter().zip(b) {
-        sum += a * b;
-    }
-    sum
+/// `start + sum_k a[k] b[k]`, in one running sum.
+pub(super) fn dot<F: Real>(start: F, a: &[F], b: &[F]) -> F {
+    a.iter().zip(b).fold(start, |sum, (&a, &b)| sum + a * b)
 }
 
 /// An elementwise activation. GEGLU is not one: [`super::linear`] applies it, no other operation accepts it.

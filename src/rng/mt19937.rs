@@ -54,9 +54,9 @@ impl Mt19937 {
             return;
         }
         let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
-        for block in blocks {
-            self.fill_uniform(block);
-            box_muller(block);
+        for blocks in blocks.chunks_mut(WORDS / BLOCK) {
+            self.fill_uniform(blocks.as_flattened_mut());
+            blocks.iter_mut().for_each(box_muller);
         }
         if !rest.is_empty() {
             self.fill_uniform(rest);

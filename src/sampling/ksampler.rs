@@ -225,7 +225,8 @@ fn upload<B: Backend>(backend: &B, host: &Tensor) -> Result<B::Latent> {
     Ok(latent)
 }
 
-fn expect_latents(samples: &Tensor) -> Result<()> {
+/// Refuses latents that no run can start from.
+pub(super) fn expect_latents(samples: &Tensor) -> Result<()> {
     let shape = samples.shape();
     if shape.len() != 4 || shape.contains(&0) {
         let expected = "[N, C, H, W], none of them 0".into();

@@ -8,13 +8,14 @@ mod noise;
 mod run;
 mod variations;
 
+pub mod names;
 pub mod program;
 pub mod samplers;
 pub mod schedules;
 
 pub use denoiser::{Branch, Denoiser};
 pub use ksampler::{KSampler, LatentImage, Model, Plan};
-pub use model_sampling::{Betas, ModelSampling, Prediction};
+pub use model_sampling::{Betas, Levels, ModelSampling, Prediction};
 pub use noise::NoiseSource;
 pub use run::{Observer, Progress, Run};
 pub use samplers::Sampler;

@@ -4,7 +4,7 @@
 //! is finished by a stochastic sampler, so that all share their composition and differ in what comes after.
 
 use super::denoiser::Denoiser;
-use super::ksampler::{KSampler, LatentImage, Model};
+use super::ksampler::{KSampler, LatentImage, Model, expect_latents};
 use super::run::Observer;
 use super::{Sampler, Scheduler};
 use crate::error::{Error, Result};
@@ -95,10 +95,10 @@ impl Variations {
     ) -> Result<Tensor> {
         let LatentImage { samples, noise_mask } = latent.into();
         let (composition, variation) = (self.composition()?, self.variation()?);
-        let batch = samples.shape().first().copied().unwrap_or(0);
-        let first = samples.items(0..batch.min(1))?;
+        expect_latents(samples)?;
+        let first = samples.items(0..1)?;
         let fork = composition.sample(model, LatentImage { samples: &first, noise_mask }, observe)?;
-        let copies = fork.repeated(batch);
+        let copies = fork.repeated(samples.shape()[0]);
         variation.sample(model, LatentImage { samples: &copies, noise_mask }, observe)
     }
 }

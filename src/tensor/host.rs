@@ -60,10 +60,13 @@ impl<E: Element> Tensor<E> {
         Tensor::new(shape, self.data)
     }
 
-    /// The tensor `copies` times over, along the first dimension.
+    /// The tensor `copies` times over, along the first dimension; a scalar becomes a vector.
     pub fn repeated(&self, copies: usize) -> Self {
-        let batch = self.shape.first().map_or(copies, |batch| batch * copies);
-        Tensor { shape: self.shape.with_batch(batch), data: self.data.repeat(copies) }
+        let shape = match self.shape.first() {
+            Some(batch) => self.shape.with_batch(batch * copies),
+            None => [copies].into(),
+        };
+        Tensor { shape, data: self.data.repeat(copies) }
     }
 
     /// Items `range` of the first dimension.

@@ -12,17 +12,16 @@ impl Shape {
     /// The largest number of dimensions: a batch of latents, one per step.
     pub const MAX_RANK: usize = 5;
 
-    /// A shape from a slice of extents; `None` if there are more than [`Shape::MAX_RANK`] or their product overflows.
+    /// A shape from a slice of extents; `None` if there are more than [`Shape::MAX_RANK`].
     pub fn try_from_slice(extents: &[usize]) -> Option<Self> {
-        extents.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent))?;
         let mut dims = [1; Shape::MAX_RANK];
         dims.get_mut(..extents.len())?.copy_from_slice(extents);
         Some(Shape { dims, rank: extents.len() })
     }
 
-    /// The number of elements: the product of the extents, 1 for a scalar.
+    /// The number of elements: the product of the extents, 1 for a scalar, `usize::MAX` if it is larger than that.
     pub fn elements(&self) -> usize {
-        self.iter().product()
+        self.iter().fold(1, |product: usize, &extent| product.saturating_mul(extent))
     }
 
     /// The last extent: channels in `[N, H, W, C]`. 1 for a scalar.
@@ -35,15 +34,19 @@ impl Shape {
         self.split_last().map_or(1, |(_, outer)| outer.iter().product())
     }
 
-    /// The same shape with its first extent (the batch) replaced.
+    /// The same shape with its first extent (the batch) replaced; a scalar has none.
     pub fn with_batch(mut self, batch: usize) -> Self {
-        self.dims[0] = batch;
+        if self.rank > 0 {
+            self.dims[0] = batch;
+        }
         self
     }
 
-    /// The same shape with its last extent (the channels) replaced.
+    /// The same shape with its last extent (the channels) replaced; a scalar has none.
     pub fn with_channels(mut self, channels: usize) -> Self {
-        self.dims[self.rank.saturating_sub(1)] = channels;
+        if self.rank > 0 {
+            self.dims[self.rank - 1] = channels;
+        }
         self
     }
 }

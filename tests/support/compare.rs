@@ -1,4 +1,8 @@
 //! Distances between values, and assertions on them that NaN and wrong lengths fail.
+#![allow(
+    clippy::neg_cmp_op_on_partial_ord,
+    reason = "`(error.is_nan() || error > tolerance)` is how NaN fails"
+)]
 
 /// The largest absolute difference; NaN if any difference is NaN, infinite if the lengths differ.
 pub fn max_abs(got: &[f32], want: &[f32]) -> f64 {
@@ -25,7 +29,7 @@ pub fn relative_l2(got: &[f32], want: &[f32]) -> f64 {
 pub fn assert_close(what: &str, got: &[f32], want: &[f32], tolerance: f64) {
     assert_eq!(got.len(), want.len(), "{what}: wrong length");
     if let Some((at, error)) = worst(got, want)
-        && !(error <= tolerance)
+        && (error.is_nan() || error > tolerance)
     {
         panic!(
             "{what}: off by {error:e} (allowed {tolerance:e}) at {at}: got {}, want {}",
@@ -40,7 +44,7 @@ pub fn assert_close_l2(what: &str, got: &[f32], want: &[f32], tolerance: f64) {
     assert_eq!(got.len(), want.len(), "{what}: wrong length");
     let error = relative_l2(got, want);
     if let Some((at, _)) = worst(got, want)
-        && !(error <= tolerance)
+        && (error.is_nan() || error > tolerance)
     {
         panic!(
             "{what}: relative L2 error {error:e} (allowed {tolerance:e}), worst at {at}: got {}, want {}",

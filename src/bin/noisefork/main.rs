@@ -1,2 +1,53 @@
-//! x
-fn main() {}
+//! The `noisefork` command: a thin shell over the library.
+
+mod bundle;
+mod files;
+mod interrupt;
+mod progress;
+mod samplers;
+mod sheet;
+mod sigmas;
+mod variations;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use noisefork::error::Error;
+
+/// Samplers, seed-exact noise and the variation node for diffusion models.
+#[derive(Parser)]
+#[command(version, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Variations(Box<variations::Arguments>),
+    Samplers(samplers::Arguments),
+    Sigmas(sigmas::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Variations(arguments) => variations::run(&arguments),
+        Command::Samplers(arguments) => samplers::run(&arguments),
+        Command::Sigmas(arguments) => sigmas::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            exit_code(&error)
+        }
+    }
+}
+
+/// 2 for what the user can mend, 1 for the rest.
+fn exit_code(error: &Error) -> ExitCode {
+    match error {
+        Error::NotFinite { .. } | Error::Cancelled { .. } => ExitCode::from(1),
+        _ => ExitCode::from(2),
+    }
+}

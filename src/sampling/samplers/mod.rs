@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::ModelSampling;
 use super::program::{Builder, Program, Value};
+use super::{ModelSampling, names};
 use crate::error::{Error, Result};
 
 mod ancestral;
@@ -257,11 +257,18 @@ impl fmt::Display for Sampler {
     }
 }
 
+/// Any spelling that [`names::sampler`] knows, but for those that say a schedule too.
 impl FromStr for Sampler {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Sampler::with_options(name, &serde_json::Map::new())
+        match names::sampler(name)? {
+            (name, None) => Sampler::with_options(name, &serde_json::Map::new()),
+            (sampler, Some(scheduler)) => {
+                let expected = format!("a sampler alone: {sampler}, and {scheduler} for the schedule");
+                Err(Error::Value { op: "sampler", what: "name", expected, got: name.to_owned() })
+            }
+        }
     }
 }
 
@@ -287,7 +294,8 @@ fn from_options<A: Algorithm + DeserializeOwned + 'static>(
     Ok(Arc::new(algorithm))
 }
 
-fn expect_levels(op: &'static str, sigmas: &[f32]) -> Result<()> {
+/// Refuses levels that no run can visit: fewer than two, not finite, negative, or not falling.
+pub(super) fn expect_levels(op: &'static str, sigmas: &[f32]) -> Result<()> {
     let refuse = |expected: &str, got: String| {
         Err(Error::Value { op, what: "sigmas", expected: expected.to_owned(), got })
     };

@@ -1,4 +1,4 @@
-use super::linspace::linspace;
+use super::linspace;
 use crate::error::Result;
 use crate::sampling::ModelSampling;
 

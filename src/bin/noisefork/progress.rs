@@ -1,0 +1,37 @@
+//! A bar on the terminal for a run of known length.
+
+use std::ops::ControlFlow;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use noisefork::ops::Backend;
+use noisefork::sampling::Progress;
+
+use crate::interrupt;
+
+/// A bar over `steps` steps, on standard error; hidden where that is no terminal.
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    pub fn new(steps: usize) -> Self {
+        let style = ProgressStyle::with_template("{msg:12} {wide_bar} {pos}/{len} steps, {eta} left");
+        let bar = ProgressBar::new(steps as u64);
+        Bar(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+    }
+
+    /// Names what the coming steps are for.
+    pub fn stage(&self, name: &'static str) {
+        self.0.set_message(name);
+    }
+
+    /// Counts a step, unless the user has asked to stop.
+    pub fn observe<B: Backend>(&self, _: &Progress<'_, B>) -> ControlFlow<()> {
+        self.0.inc(1);
+        if interrupt::pressed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,82 @@
+//! Blocks of rows in parallel; within one, tiles of columns that stay in cache between the product and its epilogue.
+//! GEGLU computes a tile of values and the tile of their gates side by side in scratch memory, then multiplies them into
+//! `y`.
+
+use std::ops::Range;
+
+use super::Cpu;
+use super::epilogue::{Epilogue, add};
+use super::gemm::{View, block_rows, gemm};
+use super::math::{gelu, vectorised};
+use super::threads::{for_each_block, with_scratch};
+use crate::ops::{Activation, Linear};
+use crate::tensor::{Shaped, Tensor};
+
+/// Columns of a tile.
+const COLUMNS: usize = 512;
+
+pub(super) fn linear(op: &Linear<'_, Cpu>, y: &mut Tensor) {
+    let inputs = op.x.shape().channels();
+    let channels = y.shape().channels();
+    let block = block_rows(y.shape().rows());
+    let item = y.data().len();
+    for_each_block(y.data_mut(), item, block * channels, op.flops(), |_, b, y| {
+        let first_row = b * block;
+        let rows = y.len() / channels;
+        let x = View::rows(&op.x.data()[first_row * inputs..], [rows, inputs], inputs);
+        for columns in tiles(channels, COLUMNS) {
+            if op.activation == Activation::Geglu {
+                geglu_tile(op, x, y, channels, columns);
+            } else {
+                tile(op, x, y, channels, first_row, columns);
+            }
+        }
+    });
+}
+
+/// `0..extent` in ranges of at most `tile`.
+pub(super) fn tiles(extent: usize, tile: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..extent).step_by(tile).map(move |start| start..extent.min(start + tile))
+}
+
+fn tile(
+    op: &Linear<'_, Cpu>,
+    x: View<'_>,
+    y: &mut [f32],
+    channels: usize,
+    first_row: usize,
+    columns: Range<usize>,
+) {
+    let inputs = op.x.shape().channels();
+    let weight = op.weight.part(0..inputs, columns.clone());
+    gemm(&mut y[columns.start..], channels, x, weight, false);
+    let bias = op.bias.map(|bias| (bias, usize::MAX));
+    let residual = op.residual.map(|residual| (residual, 1));
+    let epilogue = Epilogue { addends: [bias, residual, None], activation: op.activation };
+    epilogue.apply(y, channels, first_row, columns);
+}
+
+fn geglu_tile(op: &Linear<'_, Cpu>, x: View<'_>, y: &mut [f32], channels: usize, columns: Range<usize>) {
+    let inputs = op.x.shape().channels();
+    let width = columns.len();
+    let gates = channels + columns.start..channels + columns.end;
+    with_scratch(y.len() / channels * 2 * width, |scratch| {
+        gemm(scratch, 2 * width, x, op.weight.part(0..inputs, columns.clone()), false);
+        gemm(&mut scratch[width..], 2 * width, x, op.weight.part(0..inputs, gates.clone()), false);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (z, y) in scratch.chunks_exact_mut(2 * width).zip(y.chunks_exact_mut(channels)) {
+                    let (value, gate) = z.split_at_mut(width);
+                    if let Some(bias) = op.bias {
+                        add(value, &bias.data()[columns.clone()]);
+                        add(gate, &bias.data()[gates.clone()]);
+                    }
+                    for ((y, value), gate) in y[columns.clone()].iter_mut().zip(value).zip(gate) {
+                        *y = *value * gelu(*gate);
+                    }
+                }
+            },
+        );
+    });
+}

@@ -1,0 +1,151 @@
+//! Elementary functions in f32: no branches, no tables, so that loops over them vectorise; no fused operations, so that
+//! they give the same bits on every machine. The polynomials are minimax fits.
+
+use crate::ops::Activation;
+
+/// Runs `f` compiled for the widest vectors that this machine has.
+///
+/// `f` and what it calls must be inlined to profit: `#[inline(always)]` on each.
+#[inline(always)]
+pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
+}
+
+/// `e` to the power `x`, within 2 ulp; below the normal range within one subnormal step.
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    // The 17 leading bits of ln 2, times which a small integer is exact, and the rest.
+    const LN_2_HIGH: f32 = 0.693_145_75;
+    const LN_2_LOW: f32 = 1.428_606_8e-6;
+    // Added to a small number, its last bit is worth 1.
+    const ROUND: f32 = 12_582_912.0;
+
+    // Past these bounds the result is 0 or infinite anyway. NaN passes.
+    let x = x.clamp(-105.0, 89.0);
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
+    let r = (x - n * LN_2_HIGH) - n * LN_2_LOW;
+    let tail = polynomial(r, [0.499_999_93, 0.166_665_2, 0.041_668_39, 0.008_368_717, 0.001_381_459_9]);
+    let e_r = 1.0 + (r + r * r * tail);
+    // Two factors, for 2^n alone may lie outside the normal range when the result does not.
+    let n = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+    e_r * power_of_two(n >> 1) * power_of_two(n.wrapping_sub(n >> 1))
+}
+
+/// `2^n` for `n` within the exponents of normal numbers.
+#[inline(always)]
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
+}
+
+/// The error function, within 3 ulp.
+#[inline(always)]
+pub(super) fn erf(x: f32) -> f32 {
+    let (t, s) = (x.abs(), x * x);
+    // erf x = x + x p(x^2)
+    let near = polynomial(
+        s,
+        [
+            0.128_379_17,
+            -0.376_126_26,
+            0.112_835_85,
+            -0.026_853_812,
+            5.188_327_7e-3,
+            -8.010_194e-4,
+            7.853_861e-5,
+        ],
+    );
+    // erf t = 1 - e^(-t q(t)), which rounds to 1 from 4 on
+    let clamped = t.clamp(0.0, 4.0);
+    let far = polynomial(
+        clamped,
+        [1.128_48, 0.635_831_5, 0.105_116_11, -0.022_798_444, 3.186_940_7e-3, -2.106_424_8e-4],
+    );
+    let far = (1.0 - exp(-clamped * far)).copysign(x);
+    if t < 1.0 { x + x * near } else { far }
+}
+
+/// `coefficients[0] + coefficients[1] x + ..`
+#[inline(always)]
+fn polynomial<const TERMS: usize>(x: f32, coefficients: [f32; TERMS]) -> f32 {
+    let mut sum = coefficients[TERMS - 1];
+    for coefficient in coefficients[..TERMS - 1].iter().rev() {
+        sum = sum * x + coefficient;
+    }
+    sum
+}
+
+/// `g/2 (1 + erf(g / sqrt 2))`
+#[inline(always)]
+pub(super) fn gelu(g: f32) -> f32 {
+    0.5 * g * (1.0 + erf(g * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// Applies an elementwise activation in place. GEGLU is not one: `linear` applies it, no other operation accepts it.
+#[inline(always)]
+pub(super) fn activate(y: &mut [f32], activation: Activation) {
+    match activation {
+        Activation::Identity | Activation::Geglu => {}
+        // A comparison rather than a maximum, so that NaN stays.
+        Activation::Relu => y.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y }),
+        Activation::Silu => y.iter_mut().for_each(|y| *y /= 1.0 + exp(-*y)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The largest error in ulp of the exact value (of the smallest normal number, if that is larger) over a sweep.
+    fn worst(range: std::ops::Range<f32>, f: fn(f32) -> f32, exact: fn(f64) -> f64) -> (f64, f32) {
+        const STEPS: u32 = 2_000_000;
+        (0..=STEPS)
+            .map(|i| range.start + (range.end - range.start) * (i as f32 / STEPS as f32))
+            .map(|x| {
+                let exact = exact(f64::from(x));
+                let exponent = exact.abs().max(f64::from(f32::MIN_POSITIVE)).log2().floor();
+                ((f64::from(f(x)) - exact).abs() / (exponent - 23.0).exp2(), x)
+            })
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .unwrap()
+    }
+
+    #[test]
+    fn exp_is_within_two_ulp() {
+        for range in [-104.0..88.72, -1.0..1.0, -20.0..0.0] {
+            let (error, at) = worst(range, exp, f64::exp);
+            assert!(error <= 2.0, "{error} ulp at {at}");
+        }
+    }
+
+    #[test]
+    fn exp_at_the_ends() {
+        assert_eq!([exp(0.0), exp(f32::NEG_INFINITY), exp(-200.0)], [1.0, 0.0, 0.0]);
+        assert_eq!([exp(f32::INFINITY), exp(89.0)], [f32::INFINITY; 2]);
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn erf_is_within_three_ulp() {
+        for range in [-6.0..6.0, -1.1..1.1, -1e-3..1e-3] {
+            let (error, at) = worst(range, erf, libm::erf);
+            assert!(error <= 3.0, "{error} ulp at {at}");
+        }
+    }
+
+    #[test]
+    fn erf_at_the_ends() {
+        assert_eq!([erf(0.0), erf(f32::INFINITY), erf(-1e30)], [0.0, 1.0, -1.0]);
+        assert!(erf(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn activations_keep_nan() {
+        for activation in [Activation::Identity, Activation::Relu, Activation::Silu] {
+            let mut y = [f32::NAN];
+            activate(&mut y, activation);
+            assert!(y[0].is_nan(), "{activation:?}");
+        }
+        assert!(gelu(f32::NAN).is_nan());
+    }
+}

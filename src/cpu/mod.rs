@@ -1,0 +1,121 @@
+//! The CPU backend, in f32.
+//!
+//! Every operation cuts its output into blocks of a fixed size and shares them over the current rayon pool, so a result
+//! has the same bits at any number of threads, and the caller chooses that number with `ThreadPool::install`. The order of
+//! every sum is fixed too, so an item has the same bits alone and in any batch.
+
+mod attention;
+mod blend;
+mod border;
+mod combine;
+mod concat;
+mod conv2d;
+mod epilogue;
+mod gemm;
+mod group_norm;
+mod layer_norm;
+mod linear;
+mod math;
+mod moments;
+mod threads;
+mod weight;
+
+pub use weight::PackedWeight;
+
+use crate::error::Result;
+use crate::ops::{
+    Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, LayerNorm, Leave, Linear,
+    expect_shape, host_tensor,
+};
+use crate::tensor::{Shape, Shaped, Tensor};
+
+/// The CPU, in f32.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cpu;
+
+impl Cpu {
+    /// The CPU.
+    pub fn new() -> Self {
+        Cpu
+    }
+}
+
+impl Backend for Cpu {
+    type Tensor = Tensor;
+    type Latent = Tensor;
+    type Weight = PackedWeight;
+
+    fn empty(&self, shape: Shape) -> Result<Tensor> {
+        host_tensor(shape)
+    }
+    fn latent(&self, shape: Shape) -> Result<Tensor> {
+        host_tensor(shape)
+    }
+    fn upload(&self, host: &Tensor) -> Result<Tensor> {
+        let mut tensor = host_tensor(host.shape())?;
+        tensor.data_mut().copy_from_slice(host.data());
+        Ok(tensor)
+    }
+    fn write_latent(&self, host: &Tensor, latent: &mut Tensor) -> Result<()> {
+        expect_shape("write_latent", "host", host.shape(), latent.shape())?;
+        latent.data_mut().copy_from_slice(host.data());
+        Ok(())
+    }
+    fn read_latent(&self, latent: &Tensor) -> Result<Tensor> {
+        self.upload(latent)
+    }
+    fn pack(&self, weight: Tensor) -> Result<PackedWeight> {
+        PackedWeight::new(&weight)
+    }
+
+    fn linear(&self, op: &Linear<'_, Self>, y: &mut Tensor) -> Result<()> {
+        expect_shape("linear", "y", y.shape(), op.check()?)?;
+        linear::linear(op, y);
+        Ok(())
+    }
+    fn conv2d(&self, op: &Conv2d<'_, Self>, y: &mut Tensor) -> Result<()> {
+        expect_shape("conv2d", "y", y.shape(), op.check()?)?;
+        conv2d::conv2d(op, y);
+        Ok(())
+    }
+    fn group_norm(&self, op: &GroupNorm<'_, Self>, y: &mut Tensor) -> Result<()> {
+        expect_shape("group_norm", "y", y.shape(), op.check()?)?;
+        group_norm::group_norm(op, y);
+        Ok(())
+    }
+    fn layer_norm(&self, op: &LayerNorm<'_, Self>, y: &mut Tensor) -> Result<()> {
+        expect_shape("layer_norm", "y", y.shape(), op.check()?)?;
+        layer_norm::layer_norm(op, y);
+        Ok(())
+    }
+    fn attention(&self, op: &Attention<'_, Self>, y: &mut Tensor) -> Result<()> {
+        expect_shape("attention", "y", y.shape(), op.check()?)?;
+        attention::attention(op, y);
+        Ok(())
+    }
+    fn concat(&self, op: &Concat<'_, Self>, y: &mut Tensor) -> Result<()> {
+        expect_shape("concat", "y", y.shape(), op.check()?)?;
+        concat::concat(op, y);
+        Ok(())
+    }
+    fn enter(&self, op: &Enter<'_, Self>, y: &mut Tensor) -> Result<()> {
+        expect_shape("enter", "y", y.shape(), op.check()?)?;
+        border::enter(op, y);
+        Ok(())
+    }
+    fn leave(&self, op: &Leave<'_, Self>, y: &mut Tensor) -> Result<()> {
+        expect_shape("leave", "y", y.shape(), op.check()?)?;
+        border::leave(op, y);
+        Ok(())
+    }
+    fn combine(&self, op: &Combine<'_, Self>, y: &mut Tensor) -> Result<()> {
+        expect_shape("combine", "y", y.shape(), op.check()?)?;
+        combine::combine(op, y);
+        Ok(())
+    }
+    fn blend(&self, op: &Blend<'_, Self>, y: &mut Tensor) -> Result<()> {
+        expect_shape("blend", "y", y.shape(), op.check()?)?;
+        blend::blend(op, y);
+        Ok(())
+    }
+}

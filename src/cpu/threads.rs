@@ -1,0 +1,45 @@
+//! How work is cut and shared: into blocks of a fixed size, so that results do not depend on the number of threads.
+
+use std::cell::Cell;
+
+use rayon::prelude::*;
+
+/// Below about this many floating-point operations, waking other threads costs more than it saves.
+const WORTH_SHARING: u64 = 1 << 21;
+
+/// Calls `f(item, block, values)` for every block of at most `block` values of every item of `item` values of `y`, on
+/// the current rayon pool if `flops`, the work of all of it, is worth that.
+pub(super) fn for_each_block<T: Send>(
+    y: &mut [T],
+    item: usize,
+    block: usize,
+    flops: u64,
+    f: impl Fn(usize, usize, &mut [T]) + Sync,
+) {
+    if y.is_empty() {
+        return;
+    }
+    if flops < WORTH_SHARING || y.len() <= block {
+        for (n, item) in y.chunks_mut(item).enumerate() {
+            item.chunks_mut(block).enumerate().for_each(|(b, values)| f(n, b, values));
+        }
+        return;
+    }
+    y.par_chunks_mut(item).enumerate().for_each(|(n, item)| {
+        item.par_chunks_mut(block).enumerate().for_each(|(b, values)| f(n, b, values));
+    });
+}
+
+thread_local! {
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Lends `f` this thread's scratch memory, `values` numbers of arbitrary content, kept from call to call.
+pub(super) fn with_scratch(values: usize, f: impl FnOnce(&mut [f32])) {
+    let mut scratch = SCRATCH.take();
+    if scratch.len() < values {
+        scratch.resize(values, 0.0);
+    }
+    f(&mut scratch[..values]);
+    SCRATCH.set(scratch);
+}

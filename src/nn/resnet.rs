@@ -1,0 +1,63 @@
+use super::{Conv2d, GroupNorm, Linear, Run, Scope};
+use crate::error::Result;
+use crate::ops::{self, Activation, Backend};
+
+/// diffusers' `ResnetBlock2D`: two convolutions, told the time between them, around which the input is added back.
+pub struct ResnetBlock<B: Backend> {
+    norm1: GroupNorm<B>,
+    conv1: Conv2d<B>,
+    time_emb_proj: Linear<B>,
+    norm2: GroupNorm<B>,
+    conv2: Conv2d<B>,
+    /// Only where the number of channels changes.
+    conv_shortcut: Option<Linear<B>>,
+}
+
+/// The sizes of a [`ResnetBlock`].
+#[derive(Debug, Clone, Copy)]
+pub struct ResnetShape {
+    /// Channels in.
+    pub inputs: usize,
+    /// Channels out.
+    pub outputs: usize,
+    /// Width of the time embedding.
+    pub time_embed_dim: usize,
+    /// Groups of both normalisations.
+    pub groups: usize,
+    /// Epsilon of both normalisations.
+    pub eps: f32,
+}
+
+impl<B: Backend> ResnetBlock<B> {
+    /// Loads the block.
+    ///
+    /// # Errors
+    /// As [`Linear::load`].
+    pub fn load(backend: &B, scope: &Scope<'_>, shape: ResnetShape) -> Result<Self> {
+        let ResnetShape { inputs, outputs, time_embed_dim, groups, eps } = shape;
+        let conv_shortcut = (inputs != outputs)
+            .then(|| Linear::load_pointwise(backend, &scope.scope("conv_shortcut"), inputs, outputs))
+            .transpose()?;
+        Ok(ResnetBlock {
+            norm1: GroupNorm::load(backend, &scope.scope("norm1"), inputs, groups, eps)?,
+            conv1: Conv2d::load(backend, &scope.scope("conv1"), inputs, outputs)?,
+            time_emb_proj: Linear::load(backend, &scope.scope("time_emb_proj"), time_embed_dim, outputs)?,
+            norm2: GroupNorm::load(backend, &scope.scope("norm2"), outputs, groups, eps)?,
+            conv2: Conv2d::load(backend, &scope.scope("conv2"), outputs, outputs)?,
+            conv_shortcut,
+        })
+    }
+
+    /// `[N, H, W, inputs]` to `[N, H, W, outputs]`; `emb` `[N, time_embed_dim]` has been through SiLU.
+    ///
+    /// # Errors
+    /// Those of the operations; so for every `forward` of this module.
+    pub fn forward(&self, backend: &B, x: &B::Tensor, emb: &B::Tensor) -> Result<B::Tensor> {
+        let shift = self.time_emb_proj.of(emb).run(backend)?;
+        let h = ops::GroupNorm { activation: Activation::Silu, ..self.norm1.of(x) }.run(backend)?;
+        let h = ops::Conv2d { shift: Some(&shift), ..self.conv1.of(&h) }.run(backend)?;
+        let h = ops::GroupNorm { activation: Activation::Silu, ..self.norm2.of(&h) }.run(backend)?;
+        let shortcut = self.conv_shortcut.as_ref().map(|conv| conv.of(x).run(backend)).transpose()?;
+        ops::Conv2d { residual: Some(shortcut.as_ref().unwrap_or(x)), ..self.conv2.of(&h) }.run(backend)
+    }
+}

@@ -1,0 +1,189 @@
+use super::{GroupNorm, LayerNorm, Linear, Run, Scope};
+use crate::error::Result;
+use crate::ops::{self, Activation, Backend};
+
+/// The keys and values that an [`Attention`] looks into, `[N, .., channels]` each.
+pub struct KeysValues<B: Backend> {
+    keys: B::Tensor,
+    values: B::Tensor,
+}
+
+/// diffusers' `Attention`: of a sequence into itself, or into a context of another width.
+pub struct Attention<B: Backend> {
+    to_q: Linear<B>,
+    to_k: Linear<B>,
+    to_v: Linear<B>,
+    to_out: Linear<B>,
+    heads: usize,
+}
+
+impl<B: Backend> Attention<B> {
+    /// Loads the layers; `context` is the width of what is looked into.
+    ///
+    /// # Errors
+    /// As [`Linear::load`].
+    pub fn load(
+        backend: &B,
+        scope: &Scope<'_>,
+        channels: usize,
+        context: usize,
+        heads: usize,
+    ) -> Result<Self> {
+        Ok(Attention {
+            to_q: Linear::load_unbiased(backend, &scope.scope("to_q"), channels, channels)?,
+            to_k: Linear::load_unbiased(backend, &scope.scope("to_k"), context, channels)?,
+            to_v: Linear::load_unbiased(backend, &scope.scope("to_v"), context, channels)?,
+            to_out: Linear::load(backend, &scope.scope("to_out.0"), channels, channels)?,
+            heads,
+        })
+    }
+
+    /// What is looked into: the keys and values of `context` `[N, .., context]`.
+    ///
+    /// # Errors
+    /// Those of the operations.
+    pub fn keys_values(&self, backend: &B, context: &B::Tensor) -> Result<KeysValues<B>> {
+        Ok(KeysValues {
+            keys: self.to_k.of(context).run(backend)?,
+            values: self.to_v.of(context).run(backend)?,
+        })
+    }
+
+    /// `residual` plus what `x` finds; all `[N, .., channels]`.
+    ///
+    /// # Errors
+    /// Those of the operations.
+    pub fn forward(
+        &self,
+        backend: &B,
+        x: &B::Tensor,
+        context: &KeysValues<B>,
+        residual: &B::Tensor,
+    ) -> Result<B::Tensor> {
+        let q = self.to_q.of(x).run(backend)?;
+        let found = ops::Attention { q: &q, k: &context.keys, v: &context.values, heads: self.heads };
+        let found = found.run(backend)?;
+        ops::Linear { residual: Some(residual), ..self.to_out.of(&found) }.run(backend)
+    }
+}
+
+/// diffusers' `BasicTransformerBlock`: self-attention, cross-attention, feed-forward, each added to its input.
+pub struct BasicTransformerBlock<B: Backend> {
+    norm1: LayerNorm<B>,
+    attn1: Attention<B>,
+    norm2: LayerNorm<B>,
+    pub(crate) attn2: Attention<B>,
+    norm3: LayerNorm<B>,
+    ff_in: Linear<B>,
+    ff_out: Linear<B>,
+}
+
+impl<B: Backend> BasicTransformerBlock<B> {
+    /// Loads the block.
+    ///
+    /// # Errors
+    /// As [`Linear::load`].
+    pub fn load(
+        backend: &B,
+        scope: &Scope<'_>,
+        channels: usize,
+        context: usize,
+        heads: usize,
+    ) -> Result<Self> {
+        let inner = channels.saturating_mul(4);
+        Ok(BasicTransformerBlock {
+            norm1: LayerNorm::load(backend, &scope.scope("norm1"), channels)?,
+            attn1: Attention::load(backend, &scope.scope("attn1"), channels, channels, heads)?,
+            norm2: LayerNorm::load(backend, &scope.scope("norm2"), channels)?,
+            attn2: Attention::load(backend, &scope.scope("attn2"), channels, context, heads)?,
+            norm3: LayerNorm::load(backend, &scope.scope("norm3"), channels)?,
+            ff_in: Linear::load(backend, &scope.scope("ff.net.0.proj"), channels, inner.saturating_mul(2))?,
+            ff_out: Linear::load(backend, &scope.scope("ff.net.2"), inner, channels)?,
+        })
+    }
+
+    /// `[N, .., channels]` to the same.
+    ///
+    /// # Errors
+    /// Those of the operations.
+    pub fn forward(&self, backend: &B, x: &B::Tensor, context: &KeysValues<B>) -> Result<B::Tensor> {
+        let h = self.norm1.of(x).run(backend)?;
+        let itself = self.attn1.keys_values(backend, &h)?;
+        let x = self.attn1.forward(backend, &h, &itself, x)?;
+
+        let h = self.norm2.of(&x).run(backend)?;
+        let x = self.attn2.forward(backend, &h, context, &x)?;
+
+        let h = self.norm3.of(&x).run(backend)?;
+        let h = ops::Linear { activation: Activation::Geglu, ..self.ff_in.of(&h) }.run(backend)?;
+        ops::Linear { residual: Some(&x), ..self.ff_out.of(&h) }.run(backend)
+    }
+}
+
+/// diffusers' `Transformer2DModel`: transformer blocks over the pixels of an image, added to it.
+pub struct Transformer2D<B: Backend> {
+    norm: GroupNorm<B>,
+    proj_in: Linear<B>,
+    pub(crate) transformer_blocks: Vec<BasicTransformerBlock<B>>,
+    proj_out: Linear<B>,
+}
+
+/// The sizes of a [`Transformer2D`].
+#[derive(Debug, Clone, Copy)]
+pub struct TransformerShape {
+    /// Channels in and out.
+    pub channels: usize,
+    /// Width of the context.
+    pub cross_attention_dim: usize,
+    /// Heads of every attention.
+    pub heads: usize,
+    /// How many transformer blocks.
+    pub layers: usize,
+    /// Groups of the normalisation.
+    pub groups: usize,
+    /// Whether the file holds the projections as linear layers, not as 1x1 convolutions.
+    pub use_linear_projection: bool,
+}
+
+impl<B: Backend> Transformer2D<B> {
+    /// Loads the block.
+    ///
+    /// # Errors
+    /// As [`Linear::load`].
+    pub fn load(backend: &B, scope: &Scope<'_>, shape: TransformerShape) -> Result<Self> {
+        const EPS: f32 = 1e-6;
+        let TransformerShape { channels, cross_attention_dim, heads, layers, groups, .. } = shape;
+        let projection = if shape.use_linear_projection { Linear::load } else { Linear::load_pointwise };
+        let block = |i| {
+            let scope = scope.scope("transformer_blocks").scope(i);
+            BasicTransformerBlock::load(backend, &scope, channels, cross_attention_dim, heads)
+        };
+        Ok(Transformer2D {
+            norm: GroupNorm::load(backend, &scope.scope("norm"), channels, groups, EPS)?,
+            proj_in: projection(backend, &scope.scope("proj_in"), channels, channels)?,
+            transformer_blocks: (0..layers).map(block).collect::<Result<_>>()?,
+            proj_out: projection(backend, &scope.scope("proj_out"), channels, channels)?,
+        })
+    }
+
+    /// `[N, H, W, channels]` to the same. Takes one item of `contexts` for each transformer block.
+    ///
+    /// # Errors
+    /// Those of the operations.
+    pub fn forward<'a>(
+        &self,
+        backend: &B,
+        x: &B::Tensor,
+        contexts: &mut impl Iterator<Item = &'a KeysValues<B>>,
+    ) -> Result<B::Tensor>
+    where
+        B: 'a,
+    {
+        let h = self.norm.of(x).run(backend)?;
+        let mut h = self.proj_in.of(&h).run(backend)?;
+        for (block, context) in self.transformer_blocks.iter().zip(contexts) {
+            h = block.forward(backend, &h, context)?;
+        }
+        ops::Linear { residual: Some(x), ..self.proj_out.of(&h) }.run(backend)
+    }
+}

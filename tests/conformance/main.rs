@@ -1,0 +1,165 @@
+//! Every backend computes what the oracle computes, as exactly as plain code in its precision would, and the same bits
+//! however many threads it has.
+
+mod attention;
+mod case;
+mod conv2d;
+mod judge;
+mod latent;
+mod layout;
+mod linear;
+mod norm;
+
+use attention::AttentionCase;
+use conv2d::Conv2dCase;
+use judge::{Subject, judge};
+use latent::{BlendCase, CombineCase};
+use layout::{ConcatCase, EnterCase, LeaveCase};
+use linear::LinearCase;
+use norm::{GroupNormCase, LayerNormCase};
+
+/// The whole suite for one backend; random cases per operation by what the oracle needs for one.
+macro_rules! suite {
+    ($name:ident, $backend:expr) => {
+        mod $name {
+            use super::*;
+
+            suite! { $backend;
+                linear: LinearCase, 2000;
+                conv2d: Conv2dCase, 2000;
+                group_norm: GroupNormCase, 2000;
+                layer_norm: LayerNormCase, 2000;
+                attention: AttentionCase, 1000;
+                concat: ConcatCase, 300;
+                enter: EnterCase, 300;
+                leave: LeaveCase, 300;
+                combine: CombineCase, 1000;
+                blend: BlendCase, 500;
+            }
+        }
+    };
+    ($backend:expr; $($op:ident: $case:ty, $cases:expr;)*) => {
+        mod conforms {
+            use super::*;
+            $(#[test]
+            fn $op() {
+                case::check::<_, $case>(&$backend, $cases);
+            })*
+        }
+        mod gives_the_same_bits_at_any_thread_count {
+            use super::*;
+            $(#[test]
+            fn $op() {
+                case::check_bits::<_, $case>(&$backend);
+            })*
+        }
+    };
+}
+
+suite!(cpu, noisefork::cpu::Cpu::new());
+
+mod an_items_bits_do_not_depend_on_its_batch {
+    use noisefork::cpu::Cpu;
+    use noisefork::ops::{Activation, Backend, Conv2d, Linear};
+    use noisefork::tensor::Tensor;
+
+    use crate::case::{Values, unwritten};
+
+    /// So many that the batch is cut into other blocks than its items.
+    const ITEMS: usize = 9;
+
+    fn check(x: &Tensor, run: impl Fn(&Tensor) -> Tensor) {
+        let batch = run(x);
+        for item in 0..ITEMS {
+            let alone = run(&x.items(item..item + 1).expect("an item"));
+            assert!(alone == batch.items(item..item + 1).expect("an item"), "item {item}");
+        }
+    }
+
+    #[test]
+    fn linear() {
+        for (rows, inputs, outputs) in [(1, 320, 1280), (1, 1030, 33), (150, 67, 64), (256, 700, 40)] {
+            let mut values = Values(1);
+            let x = values.tensor([ITEMS, rows, inputs], 1.0);
+            let weight = Cpu.pack(values.tensor([outputs, inputs], 1.0)).expect("two dimensions");
+            check(&x, |x| {
+                let op =
+                    Linear { x, weight: &weight, bias: None, residual: None, activation: Activation::Silu };
+                let mut y = unwritten(&Cpu, op.check().expect("fitting shapes"));
+                Cpu.linear(&op, &mut y).expect("fitting shapes");
+                y
+            });
+        }
+    }
+
+    #[test]
+    fn conv2d() {
+        for (size, inputs, outputs) in [(16, 64, 64), (13, 700, 50), (16, 64, 4), (16, 4, 64), (5, 96, 96)] {
+            let mut values = Values(1);
+            let x = values.tensor([ITEMS, size, size, inputs], 1.0);
+            let weight = Cpu.pack(values.tensor([outputs, 3, 3, inputs], 1.0)).expect("a kernel");
+            check(&x, |x| {
+                let op = Conv2d {
+                    x,
+                    weight: &weight,
+                    bias: None,
+                    shift: None,
+                    residual: None,
+                    activation: Activation::Silu,
+                    stride: 1,
+                    upsample: None,
+                };
+                let mut y = unwritten(&Cpu, op.check().expect("fitting shapes"));
+                Cpu.conv2d(&op, &mut y).expect("fitting shapes");
+                y
+            });
+        }
+    }
+}
+
+mod the_judge {
+    use super::*;
+
+    const ORACLE: [f64; 4] = [1.0, -2.0, 3.0, 0.0];
+    const RIVAL: [f64; 4] = [1.0, -2.0, 3.1, 0.0];
+
+    fn verdict(got: [f64; 4], oracle: [f64; 4], rival: [f64; 4]) -> Result<(), String> {
+        judge(Subject { case: &"op", shape: &[2, 2] }, &got, &oracle, &rival, 0.001)
+    }
+
+    #[test]
+    fn accepts_twice_the_rivals_error_and_the_floor() {
+        assert_eq!(verdict([1.2, -2.0, 3.0, 0.0], ORACLE, RIVAL), Ok(()));
+        assert_eq!(verdict([1.0005, -2.0, 3.0, 0.0], ORACLE, ORACLE), Ok(()));
+    }
+
+    #[test]
+    fn refuses_three_times_the_rivals_error_and_says_where() {
+        let message = verdict([1.0, -2.0, 3.0, 0.3], ORACLE, RIVAL).unwrap_err();
+        for part in ["op", "0.3 instead of 0", "[1, 1] of [2, 2]", "3.000e-1"] {
+            assert!(message.contains(part), "{part} is not in: {message}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_finite() {
+        for bad in [f64::NAN, f64::INFINITY] {
+            for at in 0..4 {
+                let with = |mut values: [f64; 4]| {
+                    values[at] = bad;
+                    values
+                };
+                assert!(verdict(with(ORACLE), ORACLE, RIVAL).is_err(), "got {bad}");
+                assert!(verdict(ORACLE, with(ORACLE), RIVAL).is_err(), "oracle {bad}");
+                assert!(verdict(ORACLE, ORACLE, with(RIVAL)).is_err(), "rival {bad}");
+                assert!(verdict(with(ORACLE), with(ORACLE), with(RIVAL)).is_err(), "all {bad}");
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_another_number_of_values() {
+        let subject = Subject { case: &"op", shape: &[2, 2] };
+        assert!(judge(subject, &ORACLE[..3], &ORACLE, &RIVAL, 1.0).is_err());
+    }
+}

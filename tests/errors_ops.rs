@@ -1,0 +1,343 @@
+//! Every operation refuses what it cannot compute: with the exact error, and without touching its output.
+
+use noisefork::cpu::Cpu;
+use noisefork::error::{Error, Result};
+use noisefork::ops::*;
+use noisefork::reference::Reference;
+use noisefork::tensor::{Element, Shape, Shaped, Tensor};
+
+/// What stands in an output before an operation that must not write to it.
+const UNTOUCHED: f64 = 7.5;
+
+fn filled<E: Element>(shape: impl Into<Shape>, value: f64) -> Tensor<E> {
+    let shape = shape.into();
+    Tensor::new(shape, vec![E::from_f64(value); shape.elements()]).unwrap()
+}
+
+fn ones<E: Element>(shape: impl Into<Shape>) -> Tensor<E> {
+    filled(shape, 1.0)
+}
+
+fn shape_error(op: &'static str, tensor: &'static str, expected: &str, got: impl Into<Shape>) -> Error {
+    Error::Shape { op, tensor, expected: expected.into(), got: got.into() }
+}
+
+fn value_error(op: &'static str, what: &'static str, expected: &str, got: &str) -> Error {
+    Error::Value { op, what, expected: expected.into(), got: got.into() }
+}
+
+/// Runs an operation on an output of shape `y`, expects `error` of it, and nothing written.
+fn refused<E: Element>(y: impl Into<Shape>, error: Error, run: impl FnOnce(&mut Tensor<E>) -> Result<()>) {
+    let mut output = filled(y, UNTOUCHED);
+    assert_eq!(run(&mut output), Err(error));
+    assert_eq!(output, filled(output.shape(), UNTOUCHED), "written to");
+}
+
+/// A backend on the host, in `E`.
+trait Host<E: Element>: Backend<Tensor = Tensor<E>, Latent = Tensor<E>> {}
+impl<E: Element, B: Backend<Tensor = Tensor<E>, Latent = Tensor<E>>> Host<E> for B {}
+
+fn pack<E: Element, B: Host<E>>(b: &B, shape: impl Into<Shape>) -> B::Weight {
+    b.pack(ones(shape)).unwrap()
+}
+
+fn linear<E: Element, B: Host<E>>(b: &B) {
+    let (x, weight, bias, residual) = (ones([2, 3]), pack(b, [4, 3]), ones([4]), ones([2, 4]));
+    let good = || Linear {
+        x: &x,
+        weight: &weight,
+        bias: Some(&bias),
+        residual: Some(&residual),
+        activation: Activation::Silu,
+    };
+    b.linear(&good(), &mut ones([2, 4])).unwrap();
+
+    let refuse = |op: Linear<'_, B>, y: Shape, error| refused(y, error, |y| b.linear(&op, y));
+    let y: Shape = [2, 4].into();
+    let shape = |tensor, expected: &str, got: Shape| shape_error("linear", tensor, expected, got);
+
+    let kernel = pack(b, [4, 1, 1, 3]);
+    refuse(Linear { weight: &kernel, ..good() }, y, shape("weight", "[M, K]", [4, 1, 1, 3].into()));
+    let narrow = ones([2, 2]);
+    refuse(Linear { x: &narrow, ..good() }, y, shape("x", "[.., 3]", [2, 2].into()));
+    let scalar = ones([]);
+    let one = pack(b, [1, 1]);
+    refuse(Linear { x: &scalar, weight: &one, ..good() }, y, shape("x", "[.., 1]", [].into()));
+    let short = ones([3]);
+    refuse(Linear { bias: Some(&short), ..good() }, y, shape("bias", "[4]", [3].into()));
+    let other = ones([1, 4]);
+    refuse(Linear { residual: Some(&other), ..good() }, y, shape("residual", "[2, 4]", [1, 4].into()));
+    refuse(good(), [2, 3].into(), shape("y", "[2, 4]", [2, 3].into()));
+    refuse(good(), [8].into(), shape("y", "[2, 4]", [8].into()));
+
+    let gated = || Linear { residual: None, activation: Activation::Geglu, ..good() };
+    b.linear(&gated(), &mut ones([2, 2])).unwrap();
+    let (odd, odd_bias) = (pack(b, [3, 3]), ones([3]));
+    let expected = "[M, K] with M even for GEGLU";
+    refuse(
+        Linear { weight: &odd, bias: Some(&odd_bias), ..gated() },
+        y,
+        shape("weight", expected, [3, 3].into()),
+    );
+    let error = value_error("linear", "residual", "absent with GEGLU", "a residual");
+    refuse(Linear { residual: Some(&residual), ..gated() }, [2, 2].into(), error);
+    refuse(gated(), y, shape("y", "[2, 2]", y));
+}
+
+fn conv2d<E: Element, B: Host<E>>(b: &B) {
+    let (x, weight) = (ones([2, 5, 4, 3]), pack(b, [6, 3, 3, 3]));
+    let (bias, shift, residual) = (ones([6]), ones([2, 6]), ones([2, 3, 2, 6]));
+    let good = || Conv2d {
+        x: &x,
+        weight: &weight,
+        bias: Some(&bias),
+        shift: Some(&shift),
+        residual: Some(&residual),
+        activation: Activation::Silu,
+        stride: 2,
+        upsample: None,
+    };
+    let y: Shape = [2, 3, 2, 6].into();
+    b.conv2d(&good(), &mut ones(y)).unwrap();
+
+    let refuse = |op: Conv2d<'_, B>, y: Shape, error| refused(y, error, |y| b.conv2d(&op, y));
+    let shape = |tensor, expected: &str, got: Shape| shape_error("conv2d", tensor, expected, got);
+
+    let flat = ones([2, 5, 3]);
+    refuse(Conv2d { x: &flat, ..good() }, y, shape("x", "[N, H, W, C], none of them 0", [2, 5, 3].into()));
+    let nothing = ones([2, 0, 4, 3]);
+    refuse(
+        Conv2d { x: &nothing, ..good() },
+        y,
+        shape("x", "[N, H, W, C], none of them 0", [2, 0, 4, 3].into()),
+    );
+    let matrix = pack(b, [6, 3]);
+    let expected = "[O, kernel, kernel, C], none of them 0";
+    refuse(Conv2d { weight: &matrix, ..good() }, y, shape("weight", expected, [6, 3].into()));
+    let deep = pack(b, [6, 3, 3, 4]);
+    let expected = "[O, kernel, kernel, 3] with kernel odd";
+    refuse(Conv2d { weight: &deep, ..good() }, y, shape("weight", expected, [6, 3, 3, 4].into()));
+    for stride in [0, 3] {
+        let error = value_error("conv2d", "stride", "1 or 2", &stride.to_string());
+        refuse(Conv2d { stride, ..good() }, y, error);
+    }
+    let error = value_error("conv2d", "activation", "elementwise", "GEGLU");
+    refuse(Conv2d { activation: Activation::Geglu, ..good() }, y, error);
+    let short = ones([5]);
+    refuse(Conv2d { bias: Some(&short), ..good() }, y, shape("bias", "[6]", [5].into()));
+    refuse(Conv2d { shift: Some(&bias), ..good() }, y, shape("shift", "[2, 6]", [6].into()));
+    refuse(
+        Conv2d { residual: Some(&x), ..good() },
+        y,
+        shape("residual", "[2, 3, 2, 6]", [2, 5, 4, 3].into()),
+    );
+    refuse(good(), [2, 2, 3, 6].into(), shape("y", "[2, 3, 2, 6]", [2, 2, 3, 6].into()));
+    let upsampled = |size| Conv2d { upsample: Some(size), stride: 1, residual: None, ..good() };
+    refuse(upsampled([10, 8]), y, shape("y", "[2, 10, 8, 6]", y));
+    refuse(upsampled([9, 7]), y, shape("y", "[2, 9, 7, 6]", y));
+    for [h, w] in [[8, 8], [11, 8], [10, 6], [10, 9], [0, 8], [usize::MAX, 8]] {
+        let error = value_error("conv2d", "upsample", "twice 5 by 4, or one less", &format!("{h} by {w}"));
+        refuse(upsampled([h, w]), y, error);
+    }
+}
+
+fn group_norm<E: Element, B: Host<E>>(b: &B) {
+    let (x, gamma) = (ones([2, 3, 3, 6]), ones([6]));
+    let activation = Activation::Silu;
+    let good = || GroupNorm { x: &x, gamma: &gamma, beta: &gamma, groups: 3, eps: 1e-5, activation };
+    let y = x.shape();
+    b.group_norm(&good(), &mut ones(y)).unwrap();
+
+    let refuse = |op: GroupNorm<'_, B>, y: Shape, error| refused(y, error, |y| b.group_norm(&op, y));
+    let shape = |tensor, expected: &str, got: Shape| shape_error("group_norm", tensor, expected, got);
+
+    refuse(GroupNorm { x: &gamma, ..good() }, y, shape("x", "[N, .., C], none of them 0", [6].into()));
+    let nothing = ones([2, 0, 3, 6]);
+    refuse(
+        GroupNorm { x: &nothing, ..good() },
+        y,
+        shape("x", "[N, .., C], none of them 0", [2, 0, 3, 6].into()),
+    );
+    let short = ones([5]);
+    refuse(GroupNorm { gamma: &short, ..good() }, y, shape("gamma", "[6]", [5].into()));
+    refuse(GroupNorm { beta: &short, ..good() }, y, shape("beta", "[6]", [5].into()));
+    for groups in [0, 4] {
+        let error = value_error("group_norm", "groups", "a divisor of 6 channels", &groups.to_string());
+        refuse(GroupNorm { groups, ..good() }, y, error);
+    }
+    for (eps, text) in BAD_EPS {
+        refuse(GroupNorm { eps, ..good() }, y, value_error("group_norm", "eps", "positive and finite", text));
+    }
+    let error = value_error("group_norm", "activation", "elementwise", "GEGLU");
+    refuse(GroupNorm { activation: Activation::Geglu, ..good() }, y, error);
+    refuse(good(), [2, 9, 6].into(), shape("y", "[2, 3, 3, 6]", [2, 9, 6].into()));
+}
+
+const BAD_EPS: [(f32, &str); 4] = [(0.0, "0"), (-1.0, "-1"), (f32::NAN, "NaN"), (f32::INFINITY, "inf")];
+
+fn layer_norm<E: Element, B: Host<E>>(b: &B) {
+    let (x, gamma) = (ones([2, 6]), ones([6]));
+    let good = || LayerNorm { x: &x, gamma: &gamma, beta: &gamma, eps: 1e-5 };
+    let y = x.shape();
+    b.layer_norm(&good(), &mut ones(y)).unwrap();
+
+    let refuse = |op: LayerNorm<'_, B>, y: Shape, error| refused(y, error, |y| b.layer_norm(&op, y));
+    let shape = |tensor, expected: &str, got: Shape| shape_error("layer_norm", tensor, expected, got);
+
+    let (scalar, nothing, short) = (ones([]), ones([0, 6]), ones([5]));
+    refuse(LayerNorm { x: &scalar, ..good() }, y, shape("x", "[.., C], none of them 0", [].into()));
+    refuse(LayerNorm { x: &nothing, ..good() }, y, shape("x", "[.., C], none of them 0", [0, 6].into()));
+    refuse(LayerNorm { gamma: &short, ..good() }, y, shape("gamma", "[6]", [5].into()));
+    refuse(LayerNorm { beta: &short, ..good() }, y, shape("beta", "[6]", [5].into()));
+    for (eps, text) in BAD_EPS {
+        refuse(LayerNorm { eps, ..good() }, y, value_error("layer_norm", "eps", "positive and finite", text));
+    }
+    refuse(good(), [2, 5].into(), shape("y", "[2, 6]", [2, 5].into()));
+}
+
+fn attention<E: Element, B: Host<E>>(b: &B) {
+    let (q, k) = (ones([2, 3, 6]), ones([2, 5, 6]));
+    let good = || Attention { q: &q, k: &k, v: &k, heads: 2 };
+    let y = q.shape();
+    b.attention(&good(), &mut ones(y)).unwrap();
+
+    let refuse = |op: Attention<'_, B>, y: Shape, error| refused(y, error, |y| b.attention(&op, y));
+    let shape = |tensor, expected: &str, got: Shape| shape_error("attention", tensor, expected, got);
+
+    let (flat, no_keys, one_item, thin) = (ones([6]), ones([2, 0, 6]), ones([1, 5, 6]), ones([2, 5, 4]));
+    refuse(Attention { q: &flat, ..good() }, y, shape("q", "[N, .., C], none of them 0", [6].into()));
+    let expected = "[2, .., 6], none of them 0";
+    for k in [&flat, &no_keys, &one_item, &thin] {
+        refuse(Attention { k, ..good() }, y, shape("k", expected, k.shape()));
+    }
+    refuse(Attention { v: &q, ..good() }, y, shape("v", "[2, 5, 6]", [2, 3, 6].into()));
+    for heads in [0, 4] {
+        let error = value_error("attention", "heads", "a divisor of 6 channels", &heads.to_string());
+        refuse(Attention { heads, ..good() }, y, error);
+    }
+    refuse(good(), k.shape(), shape("y", "[2, 3, 6]", [2, 5, 6].into()));
+}
+
+fn concat<E: Element, B: Host<E>>(b: &B) {
+    let (x, other, scalar) = (ones([2, 3, 6]), ones([2, 4, 6]), ones([]));
+    let good = || Concat { a: &x, b: &x };
+    let y: Shape = [2, 3, 12].into();
+    b.concat(&good(), &mut ones(y)).unwrap();
+
+    let refuse = |op: Concat<'_, B>, y: Shape, error| refused(y, error, |y| b.concat(&op, y));
+    let shape = |tensor, expected: &str, got: Shape| shape_error("concat", tensor, expected, got);
+    refuse(Concat { b: &other, ..good() }, y, shape("b", "[2, 3, 6]", [2, 4, 6].into()));
+    refuse(Concat { a: &scalar, b: &scalar }, [].into(), shape("a", "[.., A]", [].into()));
+    refuse(good(), x.shape(), shape("y", "[2, 3, 12]", [2, 3, 6].into()));
+}
+
+fn enter<E: Element, B: Host<E>>(b: &B) {
+    let (x, small, flat) = (ones([2, 4, 3, 3]), ones([2, 1, 3, 2]), ones([4, 3, 3]));
+    let y: Shape = [4, 3, 3, 8].into();
+    let two = [(1.0, &x), (2.0, &x)];
+    b.enter(&Enter { parts: &two, copies: 2 }, &mut ones(y)).unwrap();
+
+    let refuse = |parts: &[(f32, &Tensor<E>)], copies, y: Shape, error| {
+        refused(y, error, |y| b.enter(&Enter { parts, copies }, y));
+    };
+    refuse(&[], 1, y, value_error("enter", "parts", "at least 1", "0"));
+    refuse(&two, 0, y, value_error("enter", "copies", "at least 1", "0"));
+    let unlike = "[N, C, H, W], none of them 0";
+    refuse(&[(1.0, &flat)], 1, y, shape_error("enter", "parts", unlike, [4, 3, 3]));
+    refuse(&[(1.0, &x), (1.0, &flat)], 1, y, shape_error("enter", "parts", unlike, [4, 3, 3]));
+    refuse(&[(1.0, &x), (1.0, &small)], 1, y, shape_error("enter", "parts", "[2, C, 3, 3]", [2, 1, 3, 2]));
+    refuse(&two, 1, y, shape_error("enter", "y", "[2, 3, 3, 8]", y));
+}
+
+fn leave<E: Element, B: Host<E>>(b: &B) {
+    let (x, flat) = (ones([4, 3, 3, 6]), ones([4, 9, 6]));
+    let good = || Leave { x: &x, branch: 1, branches: 2 };
+    let y: Shape = [2, 6, 3, 3].into();
+    b.leave(&good(), &mut ones(y)).unwrap();
+
+    let refuse = |op: Leave<'_, B>, y: Shape, error| refused(y, error, |y| b.leave(&op, y));
+    let shape = |tensor, expected: &str, got: Shape| shape_error("leave", tensor, expected, got);
+    let unlike = "[branches N, H, W, C], none of them 0";
+    refuse(Leave { x: &flat, ..good() }, y, shape("x", unlike, [4, 9, 6].into()));
+    refuse(Leave { branch: 2, ..good() }, y, value_error("leave", "branch", "below 2", "2"));
+    refuse(Leave { branch: 0, branches: 0, ..good() }, y, value_error("leave", "branch", "below 0", "0"));
+    refuse(Leave { branches: 3, ..good() }, y, shape("x", "[3 N, H, W, C]", [4, 3, 3, 6].into()));
+    refuse(good(), [2, 3, 3, 6].into(), shape("y", "[2, 6, 3, 3]", [2, 3, 3, 6].into()));
+}
+
+fn combine<E: Element, B: Host<E>>(b: &B) {
+    let (x, other) = (ones([2, 4, 3, 3]), ones([1, 4, 3, 3]));
+    let y = x.shape();
+    b.combine(&Combine { terms: &[(0.5, &x)] }, &mut ones(y)).unwrap();
+
+    let refuse = |terms: &[(f32, &Tensor<E>)], y: Shape, error| {
+        refused(y, error, |y| b.combine(&Combine { terms }, y));
+    };
+    refuse(&[], y, value_error("combine", "terms", "at least 1", "0"));
+    let error = shape_error("combine", "terms", "[2, 4, 3, 3]", [1, 4, 3, 3]);
+    refuse(&[(1.0, &x), (1.0, &other)], y, error);
+    for (coefficient, text) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+        let error = value_error("combine", "coefficient", "finite", text);
+        refuse(&[(1.0, &x), (coefficient, &x)], y, error);
+    }
+    refuse(&[(1.0, &x)], other.shape(), shape_error("combine", "y", "[2, 4, 3, 3]", [1, 4, 3, 3]));
+}
+
+fn blend<E: Element, B: Host<E>>(b: &B) {
+    let (x, flat) = (ones([2, 4, 3, 3]), ones([4, 3, 3]));
+    let mask = ones([1, 1, 3, 3]);
+    let good = || Blend { a: &x, b: &x, mask: &mask };
+    let y = x.shape();
+    b.blend(&good(), &mut ones(y)).unwrap();
+
+    let refuse = |op: Blend<'_, B>, y: Shape, error| refused(y, error, |y| b.blend(&op, y));
+    let shape = |tensor, expected: &str, got: Shape| shape_error("blend", tensor, expected, got);
+    refuse(Blend { a: &flat, ..good() }, y, shape("a", "[N, C, H, W], none of them 0", [4, 3, 3].into()));
+    refuse(Blend { b: &mask, ..good() }, y, shape("b", "[2, 4, 3, 3]", [1, 1, 3, 3].into()));
+    for wrong in [[3, 1, 3, 3], [1, 2, 3, 3], [1, 1, 1, 3], [1, 1, 3, 1]] {
+        let mask = ones(wrong);
+        refuse(Blend { mask: &mask, ..good() }, y, shape("mask", "[2 or 1, 4 or 1, 3, 3]", wrong.into()));
+    }
+    refuse(Blend { mask: &flat, ..good() }, y, shape("mask", "[2 or 1, 4 or 1, 3, 3]", [4, 3, 3].into()));
+    refuse(good(), mask.shape(), shape("y", "[2, 4, 3, 3]", [1, 1, 3, 3].into()));
+}
+
+fn pack_and_latents<E: Element, B: Host<E>>(b: &B) {
+    let expected = "[M, K] or [O, kernel, kernel, C] with kernel odd";
+    for wrong in [Shape::from([6]), [6, 3, 3].into(), [6, 2, 2, 3].into(), [6, 3, 1, 3].into()] {
+        let error = shape_error("pack", "weight", expected, wrong);
+        assert_eq!(b.pack(ones(wrong)).err(), Some(error));
+    }
+    let error = shape_error("write_latent", "host", "[1, 2, 3, 4]", [1, 2, 4, 3]);
+    refused([1, 2, 3, 4], error, |latent| b.write_latent(&ones([1, 2, 4, 3]), latent));
+}
+
+fn memory<E: Element, B: Host<E>>(b: &B) {
+    // More than an address space, and more than a count can hold.
+    for shape in [Shape::from([1 << 30, 1 << 30]), [1 << 40, 1 << 40].into()] {
+        let expected = format!("enough for {shape} {} values", E::DTYPE);
+        let error = value_error("empty", "memory", &expected, "too little");
+        assert_eq!(b.empty(shape), Err(error.clone()));
+        assert_eq!(b.latent(shape), Err(error));
+    }
+}
+
+macro_rules! refusals {
+    ($name:ident, $element:ty, $backend:expr) => {
+        mod $name {
+            use super::*;
+            refusals! { $element, $backend;
+                linear conv2d group_norm layer_norm attention concat enter leave combine blend pack_and_latents memory
+            }
+        }
+    };
+    ($element:ty, $backend:expr; $($case:ident)*) => {
+        $(#[test]
+        fn $case() {
+            super::$case::<$element, _>(&$backend);
+        })*
+    };
+}
+
+refusals!(cpu, f32, Cpu::new());
+refusals!(reference, f64, Reference::<f64>::new());

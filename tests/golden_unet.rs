@@ -1,0 +1,219 @@
+//! UNets of the Stable Diffusion family against diffusers, and what no golden file can show.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use noisefork::cpu::Cpu;
+use noisefork::error::{Error, Result};
+use noisefork::nn::Run;
+use noisefork::ops::{Backend, Enter, Leave};
+use noisefork::reference::Reference;
+use noisefork::tensor::{Shaped, Tensor};
+use noisefork::unet::{Added, UNet};
+use support::compare::{assert_close_l2, relative_l2};
+use support::golden::{Case, Golden};
+
+/// Relative L2 error allowed in f32; torch's own is a thirtieth of it.
+const F32: f64 = 2e-5;
+/// Relative L2 error allowed in f64: the golden tensors are rounded to f32, and so are diffusers' time embeddings.
+const F64: f64 = 1e-6;
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn load<B: Backend>(backend: B, name: &str) -> UNet<B> {
+    UNet::load(Arc::new(backend), folder(name)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn added(case: &Case) -> Option<Added> {
+    case.has_tensor("time_ids")
+        .then(|| Added { text_embeds: case.tensor("text_embeds"), time_ids: case.tensor("time_ids") })
+}
+
+/// A whole prediction, from latents to latents `[N, C, H, W]`.
+fn predict<B: Backend>(
+    unet: &UNet<B>,
+    x: &Tensor,
+    timesteps: &[f32],
+    context: &Tensor,
+    added: Option<&Added>,
+) -> Result<Tensor> {
+    let backend = &**unet.backend();
+    let mut latent = backend.latent(x.shape())?;
+    backend.write_latent(x, &mut latent)?;
+    let entered = Enter { parts: &[(1.0, &latent)], copies: 1 }.run(backend)?;
+    let conditioning = unet.prepare(context, x.shape()[0], added)?;
+    let out = unet.forward(&entered, timesteps, &conditioning)?;
+    let leave = Leave { x: &out, branch: 0, branches: 1 };
+    let mut latent = backend.latent(leave.check()?)?;
+    backend.leave(&leave, &mut latent)?;
+    backend.read_latent(&latent)
+}
+
+fn predict_case<B: Backend>(unet: &UNet<B>, case: &Case) -> Tensor {
+    let timesteps = case.tensor("timesteps");
+    let got =
+        predict(unet, &case.tensor("x"), timesteps.data(), &case.tensor("context"), added(case).as_ref());
+    got.unwrap_or_else(|error| panic!("{case}: {error}"))
+}
+
+/// Runs every case of a folder in f32, and the smallest in f64.
+fn check(name: &str) {
+    let golden = Golden::open(&format!("{name}/reference"));
+    let cases = golden.cases();
+    assert!(!cases.is_empty(), "no cases in {name}");
+    let unet = load(Cpu::new(), name);
+    let mut worst = [0.0_f64; 2];
+    for case in &cases {
+        let (got, want) = (predict_case(&unet, case), case.tensor("out"));
+        assert_eq!(got.shape(), want.shape(), "{case}");
+        assert_close_l2(&case.to_string(), got.data(), want.data(), F32);
+        worst[0] = worst[0].max(relative_l2(got.data(), want.data()));
+        worst[1] = worst[1].max(case.f64("f32_vs_f64"));
+    }
+    let smallest = cases.iter().min_by_key(|case| case.tensor("x").data().len()).unwrap();
+    let (got, want) = (predict_case(&load(Reference::<f64>::new(), name), smallest), smallest.tensor("out"));
+    assert_close_l2(&smallest.to_string(), got.data(), want.data(), F64);
+    println!(
+        "{name}: {} cases, worst in f32 {:e} (torch {:e}), smallest in f64 {:e}",
+        cases.len(),
+        worst[0],
+        worst[1],
+        relative_l2(got.data(), want.data())
+    );
+}
+
+#[test]
+fn sd15_matches_diffusers() {
+    check("unet_sd15");
+}
+
+#[test]
+fn four_levels_match_diffusers() {
+    check("unet_sd15_four_levels");
+}
+
+#[test]
+fn inpainting_matches_diffusers() {
+    check("unet_sd15_inpaint");
+}
+
+#[test]
+fn sd21_matches_diffusers() {
+    check("unet_sd21");
+}
+
+#[test]
+fn sdxl_matches_diffusers() {
+    check("unet_sdxl");
+}
+
+/// Item `k` of a batch of three alone, everything that belongs to it taken along.
+fn alone<B: Backend>(unet: &UNet<B>, case: &Case, k: usize) -> Tensor {
+    let item = |field: &str| case.tensor(field).items(k..k + 1).unwrap();
+    let added = added(case).map(|_| Added { text_embeds: item("text_embeds"), time_ids: item("time_ids") });
+    predict(unet, &item("x"), item("timesteps").data(), &item("context"), added.as_ref()).unwrap()
+}
+
+fn items_are_independent<B: Backend>(backend: B, name: &str) {
+    let golden = Golden::open(&format!("{name}/reference"));
+    let cases = golden.cases();
+    let case = cases.iter().find(|case| case.usize("batch") == 3).expect("a case with a batch of 3");
+    let unet = load(backend, name);
+    let together = predict_case(&unet, case);
+    for k in 0..3 {
+        assert_eq!(alone(&unet, case, k), together.items(k..k + 1).unwrap(), "item {k} of {case}");
+    }
+}
+
+#[test]
+fn an_item_of_a_batch_has_the_bits_it_has_alone() {
+    items_are_independent(Cpu::new(), "unet_sd15");
+    items_are_independent(Cpu::new(), "unet_sdxl");
+}
+
+#[test]
+fn an_item_of_a_batch_has_the_bits_it_has_alone_in_the_reference() {
+    items_are_independent(Reference::<f32>::new(), "unet_sd15_inpaint");
+}
+
+#[test]
+fn one_context_and_one_timestep_stand_for_all_items() {
+    let name = "unet_sdxl";
+    let golden = Golden::open(&format!("{name}/reference"));
+    let cases = golden.cases();
+    let case = cases.iter().find(|case| case.usize("batch") == 2).unwrap();
+    let unet = load(Cpu::new(), name);
+    let item = |field: &str| case.tensor(field).items(0..1).unwrap();
+    let one = Added { text_embeds: item("text_embeds"), time_ids: item("time_ids") };
+    let two = Added { text_embeds: one.text_embeds.repeated(2), time_ids: one.time_ids.repeated(2) };
+    let (x, context, timestep) = (case.tensor("x"), item("context"), item("timesteps").data()[0]);
+    let short = predict(&unet, &x, &[timestep], &context, Some(&one)).unwrap();
+    let long = predict(&unet, &x, &[timestep; 2], &context.repeated(2), Some(&two)).unwrap();
+    assert_eq!(short, long);
+}
+
+/// Every size halves to something and doubles back to itself.
+#[test]
+fn every_size_keeps_its_shape() {
+    let unet = load(Cpu::new(), "unet_sd15_four_levels");
+    let context = Tensor::zeros([1, 3, 40]);
+    for (height, width) in [(1, 1), (1, 9), (2, 3), (7, 5), (15, 17)] {
+        let x = Tensor::zeros([1, 4, height, width]);
+        let got = predict(&unet, &x, &[999.0], &context, None).unwrap();
+        assert_eq!(got.shape(), x.shape());
+        assert!(got.data().iter().all(|v| v.is_finite()));
+    }
+}
+
+#[test]
+fn requests_that_do_not_fit_are_refused() {
+    let sd15 = load(Cpu::new(), "unet_sd15");
+    let sdxl = load(Cpu::new(), "unet_sdxl");
+    let refusal = |error: Error| match error {
+        Error::Shape { op: "unet", tensor, .. } => tensor,
+        Error::Value { op: "unet", what, .. } => what,
+        other => panic!("{other:?}"),
+    };
+    let context = |n, width| Tensor::zeros([n, 7, width]);
+    let added = |n, width, numbers| Added {
+        text_embeds: Tensor::zeros([n, width]),
+        time_ids: Tensor::zeros([n, numbers]),
+    };
+    let prepare = |unet: &UNet<Cpu>, context: Tensor, batch, added: Option<Added>| {
+        refusal(unet.prepare(&context, batch, added.as_ref()).map(drop).expect_err("a refusal"))
+    };
+    assert_eq!(prepare(&sd15, context(1, 48), 0, None), "batch");
+    assert_eq!(prepare(&sd15, context(1, 47), 1, None), "context");
+    assert_eq!(prepare(&sd15, context(2, 48), 3, None), "context");
+    assert_eq!(prepare(&sd15, Tensor::zeros([1, 0, 48]), 1, None), "context");
+    assert_eq!(prepare(&sd15, Tensor::zeros([1, 48]), 1, None), "context");
+    assert_eq!(prepare(&sd15, context(1, 48), 1, Some(added(1, 40, 6))), "added");
+    assert_eq!(prepare(&sdxl, context(1, 64), 1, None), "added");
+    assert_eq!((sd15.config().wants_added(), sdxl.config().wants_added()), (false, true));
+    assert_eq!(prepare(&sdxl, context(1, 64), 1, Some(added(1, 41, 6))), "text_embeds");
+    assert_eq!(prepare(&sdxl, context(1, 64), 3, Some(added(2, 40, 6))), "time_ids");
+    assert_eq!(prepare(&sdxl, context(1, 64), 1, Some(added(1, 40, 9))), "time_ids");
+
+    let too_many = sd15.prepare(&context(1, 48), usize::MAX, None).map(drop);
+    assert!(matches!(too_many, Err(Error::Value { what: "memory", .. })), "{too_many:?}");
+
+    let conditioning = sd15.prepare(&context(1, 48), 2, None).unwrap();
+    let forward = |x: Tensor, timesteps: &[f32]| {
+        refusal(sd15.forward(&x, timesteps, &conditioning).map(drop).expect_err("a refusal"))
+    };
+    assert_eq!(forward(Tensor::zeros([2, 8, 8, 9]), &[1.0]), "x");
+    assert_eq!(forward(Tensor::zeros([2, 0, 8, 4]), &[1.0]), "x");
+    assert_eq!(forward(Tensor::zeros([2, 8, 4]), &[1.0]), "x");
+    assert_eq!(forward(Tensor::zeros([1, 8, 8, 4]), &[1.0]), "conditioning");
+    assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[]), "timesteps");
+    assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[1.0; 3]), "timesteps");
+    assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[f32::NAN]), "timesteps");
+    let foreign = load(Cpu::new(), "unet_sd15").prepare(&context(1, 48), 2, None).unwrap();
+    let foreign =
+        sd15.forward(&Tensor::zeros([2, 8, 8, 4]), &[1.0], &foreign).map(drop).expect_err("a refusal");
+    assert_eq!(refusal(foreign), "conditioning");
+}
