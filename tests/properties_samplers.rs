@@ -8,7 +8,6 @@ use noisefork::reference::Reference;
 use noisefork::rng::{BrownianNoise, Mt19937};
 use noisefork::sampling::program::{Instruction, Program};
 use noisefork::sampling::samplers::NoiseKind;
-use noisefork::sampling::schedules::Karras;
 use noisefork::sampling::{
     Betas, Branch, Denoiser, KSampler, Model, ModelSampling, NoiseSource, Prediction, Progress, Run, Sampler,
     Scheduler,
@@ -22,23 +21,6 @@ const MEAN: f64 = 0.4;
 const DEVIATION: f64 = 0.5;
 
 /// The expected latent behind `x = alpha latent + sigma noise`, for latents that are normally distributed.
-/// The schedules of ComfyUI 0.3.64.
-const SCHEDULERS: [&str; 9] = [
-    "simple",
-    "sgm_uniform",
-    "karras",
-    "exponential",
-    "ddim_uniform",
-    "beta",
-    "normal",
-    "linear_quadratic",
-    "kl_optimal",
-];
-
-fn karras() -> Scheduler {
-    Karras::default().into()
-}
-
 fn posterior_mean(x: f64, alpha: f64, sigma: f64) -> f64 {
     let variance = DEVIATION * DEVIATION;
     MEAN + alpha * variance * (x - alpha * MEAN) / (alpha * alpha * variance + sigma * sigma)
@@ -85,9 +67,13 @@ fn run(mut program: Program, start: f64, mut draw: impl FnMut() -> f64) -> f64 {
     }
 }
 
+fn scheduler() -> Scheduler {
+    "karras".parse().unwrap()
+}
+
 /// Levels of a run that ends above 0, where every sampler's last step is Euler's.
 fn karras(model: &ModelSampling, steps: usize) -> Vec<f32> {
-    let mut sigmas = karras().sigmas(model, steps).unwrap();
+    let mut sigmas = scheduler().sigmas(model, steps).unwrap();
     sigmas.truncate(steps);
     sigmas
 }
@@ -202,7 +188,7 @@ fn the_adaptive_solver_gives_up() {
             out.data_mut().fill(denoised);
             Ok(())
         };
-        let ksampler = KSampler::new(1, 10, 1.0, sampler("dpm_adaptive", options).unwrap(), karras());
+        let ksampler = KSampler::new(1, 10, 1.0, sampler("dpm_adaptive", options).unwrap(), scheduler());
         sample(&ksampler, eps(), denoiser, [1, 1, 2, 2]).unwrap_err()
     };
     let never = refused(json!({"accept_safety": 3.0}), 0.5);
@@ -275,7 +261,7 @@ fn stochastic_samplers_keep_mean_and_variance() {
                     posterior_mean(x, alpha, sigma)
                 }
             });
-            let sigmas = karras().sigmas(&sampling, STEPS).unwrap();
+            let sigmas = scheduler().sigmas(&sampling, STEPS).unwrap();
             let program = sampler.program(&sampling, &sigmas).unwrap();
             let top = f64::from(sigmas[0]);
             let mut start = Tensor::zeros([1, 4, 128, 128]);
@@ -307,7 +293,7 @@ fn stochastic_samplers_keep_mean_and_variance() {
 fn no_schedule_leads_to_nan() {
     let mut runs = 0;
     for sampler in Sampler::names().map(|name| name.parse::<Sampler>().unwrap()) {
-        for scheduler in SCHEDULERS.map(|name| name.parse::<Scheduler>().unwrap()) {
+        for scheduler in Scheduler::names().map(|name| name.parse::<Scheduler>().unwrap()) {
             for steps in [1, 2, 3, 5, 10, 25] {
                 for sampling in [eps(), ModelSampling::flow(1.0).unwrap()] {
                     let flow = sampling.prediction() == Prediction::Flow;
@@ -315,24 +301,30 @@ fn no_schedule_leads_to_nan() {
                     let denoiser = elementwise(move |x, sigma| posterior_mean(x, alpha(sigma), sigma));
                     let ksampler = KSampler::new(7, steps, 3.0, sampler.clone(), scheduler);
                     // Numbers that are not finite are an error of the run itself.
-                    let what = format!("{sampler}, {scheduler}, {steps} steps, flow {flow}");
+                    let what = format!("{sampler}, {}, {steps} steps, flow {flow}", scheduler.name());
                     match sample(&ksampler, sampling, denoiser, [1, 1, 4, 4]) {
-                        Ok(_) => assert!(steps >= sampler.properties().fewest_steps, "{what}"),
+                        Ok(_) => {
+                            assert!(steps >= sampler.properties().fewest_steps, "{what}");
+                            runs += 1;
+                        }
+                        // Some schedules are for few steps, or for no flow.
+                        Err(Error::Value { op, .. }) if op == scheduler.name() => {}
                         Err(Error::Value { what: "steps", .. }) if steps == 1 => {}
                         Err(error) => panic!("{what}: {error}"),
                     }
-                    runs += 1;
                 }
             }
         }
     }
-    assert_eq!(runs, 45 * 9 * 6 * 2);
+    println!("samplers: {runs} runs of every length on every schedule");
+    // Those of ComfyUI's nine schedules at the least, but for the four samplers that need two steps.
+    assert!(runs >= (45 * 6 - 4) * 9 * 2);
 }
 
 #[test]
 fn options_out_of_range_are_refused() {
     let model = eps();
-    let sigmas = karras().sigmas(&model, 10).unwrap();
+    let sigmas = scheduler().sigmas(&model, 10).unwrap();
     let refused = [
         ("euler", json!({"s_churn": -1})),
         ("euler", json!({"s_noise": -1})),
@@ -380,7 +372,7 @@ fn more_noise_than_a_level_has_is_clamped() {
     {
         for model in [eps(), flow.clone()] {
             let sampler = sampler(name, json!({"eta": 5})).unwrap();
-            let sigmas = karras().sigmas(&model, 6).unwrap();
+            let sigmas = scheduler().sigmas(&model, 6).unwrap();
             let program = sampler.program(&model, &sigmas).unwrap();
             let instructions = program.steps().iter().flat_map(|step| &step.instructions);
             for instruction in instructions {
@@ -407,7 +399,7 @@ fn cfgpp_asks_for_the_negative_branch_under_any_guidance() {
                 out.data_mut().copy_from_slice(x.data());
                 Ok(())
             };
-            let ksampler = KSampler::new(1, 5, cfg, name.parse().unwrap(), karras());
+            let ksampler = KSampler::new(1, 5, cfg, name.parse().unwrap(), scheduler());
             sample(&ksampler, eps(), denoiser, [1, 1, 2, 2]).unwrap();
             assert!(asked[0] >= 5 && asked[0] == asked[1], "{name} at {cfg}: {asked:?}");
         }
