@@ -86,7 +86,7 @@ fn settings_that_are_refused() {
     let refused = |arguments: &[&str], expected: &[&str]| assert_refused(&folder, arguments, expected);
     refused(&["--sampler", "eular"], &["unknown sampler \"eular\"", "nearest: euler"]);
     refused(&["--scheduler", "karas"], &["unknown scheduler \"karas\"", "nearest: karras"]);
-    refused(&["--steps", "0"], &["steps must be within 1 to 10000, got 0"]);
+    refused(&["--steps", "0"], &["steps must be at least 1, got 0"]);
     refused(&["--steps", "-3"], &["-3"]);
     refused(&["--cfg", "NaN"], &["cfg", "finite, got NaN"]);
     refused(&["--cfg-scale", "inf"], &["cfg * cfg_scale", "finite"]);

@@ -13,6 +13,7 @@ use noisefork::ops::Backend;
 use noisefork::reference::Reference;
 use noisefork::tensor::{Shaped, Tensor};
 use support::compare::{assert_close_l2, relative_l2};
+use support::report::report;
 
 /// Relative L2 error allowed.
 const TOLERANCE: f64 = 2e-6;
@@ -32,7 +33,7 @@ fn check<B: Backend>(name: &str, backend: B) {
     let check = |what, got: Tensor, want: Tensor| {
         assert_eq!(got.shape(), want.shape(), "{what}");
         assert_close_l2(what, got.data(), want.data(), TOLERANCE);
-        println!("autoencoder: {name} {what}, error {:e}", relative_l2(got.data(), want.data()));
+        report(format!("autoencoder: {name} {what}, error {:.1e}", relative_l2(got.data(), want.data())));
     };
     let z = tensor("z", [2, 4, 9, 13]);
     check("decoded", model.decode(&z).unwrap(), tensor("decoded", [2, 3, 36, 52]));
