@@ -12,7 +12,7 @@ use noisefork::tensor::Tensor;
 use noisefork::unet::{self, Added, Prompt, UNet, UNetDenoiser};
 use noisefork::words::Words;
 
-use crate::files::TensorFile;
+use crate::files::{Output, TensorFile};
 
 /// Everything that a folder of a model holds.
 pub struct Bundle {
@@ -125,6 +125,20 @@ impl Bundle {
     /// The noise levels that the model was trained on.
     pub fn sampling(&self) -> &ModelSampling {
         &self.sampling
+    }
+
+    /// The file for pictures, if they are wanted; refused if the model cannot make any.
+    pub fn picture(&self, path: &Option<PathBuf>) -> Result<Option<Output>> {
+        if path.is_some() && !self.has_autoencoder() {
+            let expected = "given for a model with an autoencoder/".into();
+            return Err(Error::Value {
+                op: "variations",
+                what: "image",
+                expected,
+                got: "one without".into(),
+            });
+        }
+        Output::create_if(path)
     }
 
     /// Whether latents can become pictures.
