@@ -82,7 +82,7 @@ impl Record {
     /// The record as one line of JSON; every number in it is read back as it was.
     ///
     /// # Errors
-    /// [`Error::Value`] if it cannot be written, which no record that came from a run is known to meet.
+    /// [`Error::Value`] if JSON cannot say it.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string(self).map_err(|error| {
             let (what, expected) = ("record", "such that JSON can say it".into());
@@ -119,7 +119,7 @@ impl Record {
                 cut(latent, items, part, |latent| node.sample(model, latent, observe))
             }
             Settings::Lineages(lineages) => {
-                let lineages = lineages.get(items).unwrap_or(lineages);
+                let lineages = lineages.get(items).unwrap_or_default();
                 Forks::new(latent)?.sample(model, lineages, observe)
             }
         }

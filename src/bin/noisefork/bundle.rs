@@ -127,18 +127,19 @@ impl Bundle {
         &self.sampling
     }
 
-    /// The file for pictures, if they are wanted; refused if the model cannot make any.
-    pub fn picture(&self, path: &Option<PathBuf>) -> Result<Option<Output>> {
-        if path.is_some() && !self.has_autoencoder() {
-            let expected = "given for a model with an autoencoder/".into();
-            return Err(Error::Value {
-                op: "variations",
-                what: "image",
-                expected,
-                got: "one without".into(),
-            });
+    /// The file for pictures of so many items, if one is wanted; refused if there is nothing to make them of.
+    pub fn picture(&self, path: &Option<PathBuf>, items: usize) -> Result<Option<Output>> {
+        let refuse = |expected: &str, got: &str| {
+            let (op, what) = ("variations", "image");
+            Err(Error::Value { op, what, expected: expected.into(), got: got.into() })
+        };
+        match path {
+            Some(_) if !self.has_autoencoder() => {
+                refuse("given for a model with an autoencoder/", "one without")
+            }
+            Some(_) if items == 0 => refuse("of at least one item", "0"),
+            _ => Output::create_if(path),
         }
-        Output::create_if(path)
     }
 
     /// Whether latents can become pictures.

@@ -47,7 +47,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let bundle = inputs.bundle()?;
     let latent = inputs.latent()?.unwrap_or_else(|| Tensor::zeros(record.shape));
     let mut model = inputs.model(&bundle)?;
-    let (out, picture) = (Output::create_if(&arguments.out)?, bundle.picture(&arguments.image)?);
+    let (out, picture) =
+        (Output::create_if(&arguments.out)?, bundle.picture(&arguments.image, record.items.len())?);
 
     interrupt::listen();
     let bar = Bar::new();

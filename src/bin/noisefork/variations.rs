@@ -91,7 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let record = Record { items, ..whole };
     let composition = arguments.composition(&bundle, record.shape)?;
     let mut model = arguments.inputs.model(&bundle)?;
-    let (out, picture) = arguments.outputs(&bundle)?;
+    let (out, picture) = arguments.outputs(&bundle, record.items.len())?;
 
     interrupt::listen();
     let bar = Bar::new();
@@ -199,7 +199,7 @@ impl Arguments {
     }
 
     /// The files to write, made ready before any work is done.
-    fn outputs(&self, bundle: &Bundle) -> Result<(Option<Output>, Option<Output>)> {
+    fn outputs(&self, bundle: &Bundle, items: usize) -> Result<(Option<Output>, Option<Output>)> {
         let image = match (&self.image, &self.out) {
             (None, None) if bundle.has_autoencoder() => Some("variations.png".into()),
             (None, None) => {
@@ -208,6 +208,6 @@ impl Arguments {
             }
             (image, _) => image.clone(),
         };
-        Ok((Output::create_if(&self.out)?, bundle.picture(&image)?))
+        Ok((Output::create_if(&self.out)?, bundle.picture(&image, items)?))
     }
 }
