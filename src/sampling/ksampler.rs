@@ -90,6 +90,7 @@ impl LatentImage<'_> {
 
 /// The settings of a run. Fields and meanings are those of ComfyUI's KSampler (Advanced).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct KSampler {
     /// Whose noise it is.
     pub profile: Profile,

@@ -30,6 +30,7 @@ const OP: &str = "variations";
 
 /// The settings of the node, by its names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Variations {
     /// Whose noise it is.
     pub profile: Profile,

@@ -15,6 +15,7 @@ const OP: &str = "variations with noise";
 /// item starts from noise that lies between that of the main seed and that of its own draw under the variation seed.
 /// Unlike there, latents may have any number of channels, and noises that point the same way are mixed, not divided by 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VariationsWithNoise {
     /// Seeds the noise that all items have in common, and the sampler.
     pub main_seed: u64,
