@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use noisefork::sampling::Record;
+use noisefork::sampling::record::Settings;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use tempfile::TempDir;
@@ -26,6 +28,25 @@ fn text(bytes: &[u8]) -> String {
 
 fn f32s(tensors: &SafeTensors, name: &str) -> Vec<f32> {
     bytemuck::pod_collect_to_vec(tensors.tensor(name).unwrap().data())
+}
+
+/// The record in the header of a file.
+fn record(bytes: &[u8]) -> Record {
+    let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
+    Record::from_json(&header.metadata().as_ref().unwrap()["record"]).unwrap()
+}
+
+/// Runs the command with `arguments` and `--out FILE`; returns what it wrote, and what it said on standard error.
+#[track_caller]
+fn written(folder: &TempDir, arguments: &str, file: &str) -> (Vec<u8>, String) {
+    let arguments: Vec<&str> = arguments.split_whitespace().chain(["--out", file]).collect();
+    let output = noisefork(folder.path(), &arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    (fs::read(folder.path().join(file)).unwrap(), text(&output.stderr))
+}
+
+fn samples(bytes: &[u8]) -> Vec<u8> {
+    SafeTensors::deserialize(bytes).unwrap().tensor("samples").unwrap().data().to_vec()
 }
 
 /// Runs `variations` with `arguments`, asserts that it is refused in words that hold `expected`, and that the folder
@@ -64,10 +85,9 @@ fn strength_decides_how_much_of_the_composition_is_kept() {
         let output = noisefork(folder.path(), &[&flags[..], &["--variation-strength", strength]].concat());
         assert!(output.status.success(), "{}", text(&output.stderr));
         let bytes = fs::read(folder.path().join("s.safetensors")).unwrap();
-        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-        let settings = header.metadata().clone().unwrap();
-        assert_eq!(settings["variation_strength"], strength);
-        assert_eq!((settings["sampler"].as_str(), settings["profile"].as_str()), ("euler", "comfyui-0.3.64"));
+        let Settings::Variations(node) = record(&bytes).settings else { panic!("another kind of run") };
+        assert_eq!(node.variation_strength.to_string(), strength);
+        assert_eq!((node.sampler.name(), node.profile.name()), ("euler", "comfyui-0.3.64"));
 
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(tensors.tensor("samples").unwrap().shape(), [4, 4, 16, 16]);
@@ -78,6 +98,78 @@ fn strength_decides_how_much_of_the_composition_is_kept() {
     };
     let (little, much) = (distance("0.2"), distance("0.8"));
     assert!(little > 0.0 && little < 0.3 && much > 2.0 * little, "{little} and {much}");
+}
+
+#[test]
+fn shards_are_the_whole_run() {
+    let folder = TempDir::new().unwrap();
+    for kind in ["", "--repaired --variation-strength 0.2,0.9,0.4,0,1", "--profile comfyui-post-11528"] {
+        let run = format!("variations --batch 5 --steps 6 --cfg 2 --sampler euler_ancestral {kind}");
+        let (whole, _) = written(&folder, &run, "whole.safetensors");
+        assert_eq!(written(&folder, &run, "again.safetensors").0, whole, "{kind}");
+        for shards in [1, 2, 7] {
+            let mut gathered = Vec::new();
+            for shard in 1..=shards {
+                let (part, _) =
+                    written(&folder, &format!("{run} --shard {shard}/{shards}"), "part.safetensors");
+                let record = record(&part);
+                assert_eq!(record.items.start * 4 * 16 * 16 * 4, gathered.len());
+                gathered.extend(samples(&part));
+            }
+            assert!(gathered == samples(&whole), "{kind}: {shards} shards");
+        }
+    }
+    assert!(!folder.path().join("variations.png").exists());
+}
+
+#[test]
+fn files_are_made_again_from_their_records() {
+    let folder = TempDir::new().unwrap();
+    let item = 4 * 16 * 16 * 4;
+    for kind in ["--prompt cat", "--repaired --fork-sigma 2 --variation-sampler euler_ancestral --size 64x64"]
+    {
+        let run = format!("variations --batch 4 --steps 6 --cfg 1.21 --shard 2/2 {kind}");
+        let (first, _) = written(&folder, &run, "first.safetensors");
+        let (again, _) = written(&folder, "replay first.safetensors", "again.safetensors");
+        assert!(samples(&again) == samples(&first), "{kind}");
+        assert_eq!(record(&again), record(&first));
+        let one = "replay first.safetensors --item 3 --image one.png";
+        let (one, _) = written(&folder, one, "one.safetensors");
+        assert!(samples(&one) == samples(&first)[item..], "{kind}");
+        assert_eq!(record(&one).items, 3..4);
+        let said = noisefork(folder.path(), &["replay", "one.safetensors"]);
+        assert_eq!(text(&said.stdout), "the same bits: 1024 values in 1 item(s)\n");
+    }
+    assert!(folder.path().join("one.png").exists());
+
+    let mut edited = fs::read(folder.path().join("first.safetensors")).unwrap();
+    let last = edited.len() - 1;
+    edited[last] ^= 1;
+    fs::write(folder.path().join("edited.safetensors"), edited).unwrap();
+    let said = noisefork(folder.path(), &["replay", "edited.safetensors"]);
+    assert_eq!(said.status.code(), Some(1));
+    assert_eq!(text(&said.stdout), "other bits: 1 of 2048 values differ\n");
+    let refused = noisefork(folder.path(), &["replay", "first.safetensors", "--item", "1"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("item must be within 2..4, the items of the file, got 1"));
+}
+
+#[test]
+fn repaired_variations_vary_where_the_node_does_not() {
+    let folder = TempDir::new().unwrap();
+    let run = "variations --batch 3 --steps 5 --cfg 2 --noise-seed 1 --variation-strength 0.01";
+    let distinct = |bytes: &[u8]| {
+        let samples = samples(bytes);
+        let mut items: Vec<&[u8]> = samples.chunks(samples.len() / 3).collect();
+        items.sort();
+        items.dedup();
+        items.len()
+    };
+    let (node, said) = written(&folder, run, "node.safetensors");
+    assert_eq!(distinct(&node), 1);
+    assert!(said.contains("note: all variations are the same"), "{said}");
+    let (repaired, said) = written(&folder, &format!("{run} --repaired"), "repaired.safetensors");
+    assert_eq!((distinct(&repaired), said.as_str()), (3, ""));
 }
 
 #[test]
@@ -92,6 +184,23 @@ fn settings_that_are_refused() {
     refused(&["--cfg-scale", "inf"], &["cfg * cfg_scale", "finite"]);
     refused(&["--variation-strength", "1.5"], &["variation_strength must be within [0, 1], got 1.5"]);
     refused(&["--variation-strength", "NaN"], &["within [0, 1], got NaN"]);
+    for shard in ["0/4", "5/4", "x/y", "3", "1/0"] {
+        refused(&["--shard", shard, "--out", "s.safetensors"], &["K/N with K within 1 to N", shard]);
+    }
+    refused(&["--batch", "2", "--shard", "1/4"], &["image must be of at least one item, got 0"]);
+    refused(&["--profile", "comfyui"], &["unknown profile \"comfyui\"", "comfyui-0.3.64"]);
+    refused(&["--variation-strength", "0.2,0.3"], &["one number", "--repaired", "2 of them"]);
+    let repaired = |flag, value, expected| refused(&["--repaired", flag, value], &[expected]);
+    repaired("--variation-strength", "0.2,0.3", "one for all, or one for each of 8, got 2");
+    repaired("--variation-strength", "0.2,", "variation-strength");
+    repaired("--variation-strength", "0.2,,3", "variation-strength");
+    repaired("--variation-strength", "1.5", "within [0, 1], got 1.5");
+    repaired("--variation-sampler", "euler", "one that adds noise, or there is no variation, got euler");
+    repaired("--fork-sigma", "-1", "-1");
+    repaired("--fork-sigma", "0", "fork sigma must be positive and finite, got 0");
+    repaired("--steps", "1", "at least 2, or no variation can add noise, got 1");
+    refused(&["--variation-sampler", "lcm"], &["--repaired"]);
+    refused(&["--fork-sigma", "2"], &["--repaired"]);
     refused(&["--batch", "0"], &["batch must be at least 1, got 0"]);
     refused(&["--size", "65x64"], &["size must be a multiple of 4 pixels, got 65x64"]);
     refused(&["--size", "big"], &["HEIGHTxWIDTH"]);
@@ -172,6 +281,13 @@ fn lists_and_levels() {
     let listed = text(&listed.stdout);
     for name in noisefork::sampling::Sampler::names() {
         assert!(listed.lines().any(|line| line.starts_with(&format!("{name} "))), "{name}");
+    }
+    let dpmpp_3m =
+        noisefork(folder.path(), &["sigmas", "--scheduler", "Karras", "--sampler", "DPM++ 3M SDE"]);
+    assert!(dpmpp_3m.status.success(), "{}", text(&dpmpp_3m.stderr));
+    let all = text(&noisefork(folder.path(), &["sigmas", "--steps", "10"]).stdout);
+    for name in noisefork::sampling::Scheduler::names() {
+        assert!(all.lines().any(|line| line.starts_with(&format!("{name} "))), "{name}");
     }
     let arguments = ["sigmas", "--scheduler", "karras", "--steps", "4", "--format", "json"];
     let levels = noisefork(folder.path(), &arguments);

@@ -1,5 +1,9 @@
 //! One run of a sampler over part of a schedule, as ComfyUI 0.3.64's KSampler (Advanced) has it.
 
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
 use super::denoiser::Denoiser;
 use super::model_sampling::ModelSampling;
 use super::noise::{Noise, Part, Profile, part_of};
@@ -7,8 +11,6 @@ use super::program::Program;
 use super::run::{Inpaint, Observer, Run};
 use super::samplers::NoiseKind;
 use super::{Sampler, Scheduler};
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Combine};
 use crate::rng::Mt19937;
@@ -73,10 +75,22 @@ impl LatentImage<'_> {
         part.check(items)?;
         Ok((items, part.of, shape.elements() / items))
     }
+
+    /// Some of the items, each with its mask.
+    pub(super) fn items(&self, items: Range<usize>) -> Result<(Tensor, Option<Tensor>)> {
+        let mask = match self.noise_mask {
+            Some(mask) if mask.shape().first().is_some_and(|&masks| masks > 1) => {
+                Some(mask.items(items.clone())?)
+            }
+            mask => mask.cloned(),
+        };
+        Ok((self.samples.items(items)?, mask))
+    }
 }
 
 /// The settings of a run. Fields and meanings are those of ComfyUI's KSampler (Advanced).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct KSampler {
     /// Whose noise it is.
     pub profile: Profile,

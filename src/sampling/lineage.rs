@@ -26,6 +26,7 @@ const OP: &str = "lineage";
 
 /// Some steps of a lineage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Segment {
     /// What runs them.
     pub sampler: Sampler,
@@ -39,6 +40,7 @@ pub struct Segment {
 
 /// How one picture came to be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Lineage {
     /// Whose noise it is.
     pub profile: Profile,

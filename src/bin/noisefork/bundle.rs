@@ -12,7 +12,7 @@ use noisefork::tensor::Tensor;
 use noisefork::unet::{self, Added, Prompt, UNet, UNetDenoiser};
 use noisefork::words::Words;
 
-use crate::files::TensorFile;
+use crate::files::{Output, TensorFile};
 
 /// Everything that a folder of a model holds.
 pub struct Bundle {
@@ -125,6 +125,21 @@ impl Bundle {
     /// The noise levels that the model was trained on.
     pub fn sampling(&self) -> &ModelSampling {
         &self.sampling
+    }
+
+    /// The file for pictures of so many items, if one is wanted; refused if there is nothing to make them of.
+    pub fn picture(&self, path: &Option<PathBuf>, items: usize) -> Result<Option<Output>> {
+        let refuse = |expected: &str, got: &str| {
+            let (op, what) = ("variations", "image");
+            Err(Error::Value { op, what, expected: expected.into(), got: got.into() })
+        };
+        match path {
+            Some(_) if !self.has_autoencoder() => {
+                refuse("given for a model with an autoencoder/", "one without")
+            }
+            Some(_) if items == 0 => refuse("of at least one item", "0"),
+            _ => Output::create_if(path),
+        }
     }
 
     /// Whether latents can become pictures.

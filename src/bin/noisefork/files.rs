@@ -1,34 +1,46 @@
 //! Tensor files in and out. What is written is written whole or not at all.
 
 use std::collections::HashMap;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use noisefork::error::{Error, Result};
 use noisefork::nn::Weights;
+use noisefork::sampling::Record;
 use noisefork::tensor::{Shape, Shaped, Tensor};
+use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use tempfile::NamedTempFile;
 
 /// `FILE[:TENSOR]`: a tensor of a safetensors file, which need not be named if it is the only one.
 #[derive(Debug, Clone)]
 pub struct TensorFile {
-    pub path: PathBuf,
+    path: PathBuf,
     tensor: Option<String>,
 }
 
-impl FromStr for TensorFile {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+impl From<&str> for TensorFile {
+    fn from(text: &str) -> Self {
         // A name that is a file as it stands is one, colons included.
-        Ok(match text.rsplit_once(':') {
+        match text.rsplit_once(':') {
             Some((path, tensor)) if !Path::new(text).exists() && !tensor.contains(['/', '\\']) => {
                 TensorFile { path: path.into(), tensor: Some(tensor.to_owned()) }
             }
             _ => TensorFile { path: text.into(), tensor: None },
-        })
+        }
+    }
+}
+
+impl From<&PathBuf> for TensorFile {
+    fn from(path: &PathBuf) -> Self {
+        TensorFile { path: path.clone(), tensor: None }
+    }
+}
+
+impl fmt::Display for TensorFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        self.tensor.iter().try_for_each(|tensor| write!(f, ":{tensor}"))
     }
 }
 
@@ -67,6 +79,23 @@ fn only_name(path: &Path, names: Vec<String>) -> Result<String> {
     }
 }
 
+/// The key of the header under which files of latents tell how they were made. It is the only one, since of several the
+/// order would differ from file to file.
+const RECORD: &str = "record";
+
+/// The record in the header of a file of latents.
+pub fn read_record(path: &Path) -> Result<Record> {
+    let refuse = |got: String| Error::File {
+        path: path.to_owned(),
+        expected: format!("a safetensors file with a {RECORD:?} in its header"),
+        got,
+    };
+    let bytes = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| refuse(error.to_string()))?;
+    let record = header.metadata().as_ref().and_then(|texts| texts.get(RECORD));
+    Record::from_json(record.ok_or_else(|| refuse("none".into()))?)
+}
+
 /// A file that appears under its name when it is complete.
 pub struct Output {
     path: PathBuf,
@@ -84,15 +113,21 @@ impl Output {
         Ok(Output { path: path.to_owned(), draft })
     }
 
+    /// Prepares to write `path`, if there is one.
+    pub fn create_if(path: &Option<PathBuf>) -> Result<Option<Self>> {
+        path.as_deref().map(Output::create).transpose()
+    }
+
     /// Writes tensors and, in the header, what they were made with.
-    pub fn write_tensors(self, tensors: &[(&str, &Tensor)], settings: HashMap<String, String>) -> Result<()> {
+    pub fn write_tensors(self, tensors: &[(&str, &Tensor)], record: &Record) -> Result<()> {
+        let header = HashMap::from([(RECORD.to_owned(), record.to_json()?)]);
         let views = tensors.iter().map(|(name, tensor)| {
             let bytes = bytemuck::cast_slice(tensor.data());
             Ok((*name, TensorView::new(Dtype::F32, tensor.shape().to_vec(), bytes)?))
         });
         let bytes = views
             .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
-            .and_then(|views| safetensors::serialize(views, Some(settings)))
+            .and_then(|views| safetensors::serialize(views, Some(header)))
             .map_err(|error| unwritable(&self.path, error))?;
         self.write(&bytes)
     }

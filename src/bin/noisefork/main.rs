@@ -2,9 +2,13 @@
 
 mod bundle;
 mod files;
+mod inputs;
 mod interrupt;
 mod progress;
+mod repaired;
+mod replay;
 mod samplers;
+mod shard;
 mod sheet;
 mod sigmas;
 mod variations;
@@ -25,18 +29,20 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Variations(Box<variations::Arguments>),
+    Replay(replay::Arguments),
     Samplers(samplers::Arguments),
     Sigmas(sigmas::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Variations(arguments) => variations::run(&arguments),
-        Command::Samplers(arguments) => samplers::run(&arguments),
-        Command::Sigmas(arguments) => sigmas::run(&arguments),
+        Command::Variations(arguments) => variations::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Samplers(arguments) => samplers::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Sigmas(arguments) => sigmas::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
             exit_code(&error)

@@ -1,4 +1,4 @@
-//! A bar on the terminal for a run of known length.
+//! A bar on the terminal for the steps of a run.
 
 use std::ops::ControlFlow;
 
@@ -8,13 +8,13 @@ use noisefork::sampling::Progress;
 
 use crate::interrupt;
 
-/// A bar over `steps` steps, on standard error; hidden where that is no terminal.
+/// A bar over the steps of a stage, on standard error; hidden where that is no terminal.
 pub struct Bar(ProgressBar);
 
 impl Bar {
-    pub fn new(steps: usize) -> Self {
+    pub fn new() -> Self {
         let style = ProgressStyle::with_template("{msg:12} {wide_bar} {pos}/{len} steps, {eta} left");
-        let bar = ProgressBar::new(steps as u64);
+        let bar = ProgressBar::no_length();
         Bar(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
     }
 
@@ -23,9 +23,10 @@ impl Bar {
         self.0.set_message(name);
     }
 
-    /// Counts a step, unless the user has asked to stop.
-    pub fn observe<B: Backend>(&self, _: &Progress<'_, B>) -> ControlFlow<()> {
-        self.0.inc(1);
+    /// Shows a step, unless the user has asked to stop.
+    pub fn observe<B: Backend>(&self, progress: &Progress<'_, B>) -> ControlFlow<()> {
+        self.0.set_length(progress.of as u64);
+        self.0.set_position(progress.step as u64);
         if interrupt::pressed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

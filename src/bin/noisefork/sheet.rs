@@ -7,6 +7,7 @@ use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
 use embedded_graphics::prelude::{DrawTarget, Drawable};
 use embedded_graphics::text::{Alignment, Text};
 use image::{Rgb, RgbImage, imageops};
+use noisefork::sampling::record::Settings;
 use noisefork::tensor::{Shaped, Tensor};
 
 const MARGIN: usize = 8;
@@ -23,18 +24,35 @@ pub struct Picture<'a> {
     pub caption: String,
 }
 
-/// The first picture at the left, as high as the rows of the others.
-pub fn sheet(first: &Picture, others: &[Picture]) -> RgbImage {
-    let [_, _, height, width] = *first.images.shape() else { return RgbImage::new(1, 1) };
+/// The variations that are `images`, the first of which is item `first` of its batch, each under its seed.
+pub fn pictures<'a>(images: &'a Tensor, settings: &Settings, first: usize) -> Vec<Picture<'a>> {
+    let caption = |item: usize| match settings {
+        Settings::Variations(node) => format!("seed {} #{item}", node.variation_seed),
+        Settings::Lineages(lineages) => {
+            let segment = lineages.get(item).and_then(|lineage| lineage.segments.last());
+            segment.map_or(format!("#{item}"), |segment| format!("seed {}", segment.seed))
+        }
+        _ => format!("#{item}"),
+    };
+    (0..images.shape()[0]).map(|item| Picture { images, item, caption: caption(first + item) }).collect()
+}
+
+/// The first picture at the left, if there is one, as high as the rows of the others.
+pub fn sheet(first: Option<&Picture>, others: &[Picture]) -> RgbImage {
+    let Some(any) = first.or(others.first()) else { return RgbImage::new(1, 1) };
+    let [_, _, height, width] = *any.images.shape() else { return RgbImage::new(1, 1) };
     let scale = LEGIBLE.div_ceil(width.min(height)).max(1);
     let rows = ((others.len() as f64 / 2.0).sqrt() as usize).max(1);
     let columns = others.len().div_ceil(rows);
     let (cell_width, cell_height) = (scale * width + MARGIN, scale * height + CAPTION + MARGIN);
 
-    let (left, top) = (rows * scale * width + 2 * MARGIN, MARGIN);
+    let beside = first.map_or(0, |_| rows * scale * width + MARGIN);
+    let (left, top) = (beside + MARGIN, MARGIN);
     let sheet_size = (left + columns * cell_width, top + rows * cell_height);
     let mut sheet = RgbImage::from_pixel(sheet_size.0 as u32, sheet_size.1 as u32, PAPER);
-    paste(&mut sheet, first, rows * scale, [MARGIN, top]);
+    if let Some(first) = first {
+        paste(&mut sheet, first, rows * scale, [MARGIN, top]);
+    }
     for (index, picture) in others.iter().enumerate() {
         let (row, column) = (index / columns, index % columns);
         paste(&mut sheet, picture, scale, [left + column * cell_width, top + row * cell_height]);

@@ -42,6 +42,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let plan = match run.plan(&model) {
             Ok(plan) => plan,
             Err(error) => {
+                if arguments.scheduler.is_none() {
+                    eprintln!("note: no {scheduler}: {error}");
+                }
                 refused = Some(error);
                 continue;
             }

@@ -1,39 +1,29 @@
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
 use noisefork::error::{Error, Result};
-use noisefork::sampling::{KSampler, Profile, Sampler, Scheduler, Variations};
+use noisefork::sampling::lineage::Lineage;
+use noisefork::sampling::record::Settings;
+use noisefork::sampling::{KSampler, ModelSampling, Profile, Record, Sampler, Scheduler, Variations};
 use noisefork::tensor::{Shaped, Tensor};
 
 use crate::bundle::Bundle;
-use crate::files::{Output, TensorFile};
+use crate::files::Output;
+use crate::inputs::{Inputs, start};
 use crate::interrupt;
 use crate::progress::Bar;
-use crate::sheet::{Picture, sheet};
+use crate::repaired::Repaired;
+use crate::shard::Shard;
+use crate::sheet::{Picture, pictures, sheet};
 
-/// Vary one composition: the ComfyUI_essentials node "KSampler Variations Stochastic".
+const OP: &str = "variations";
+
+/// Vary one composition: the ComfyUI_essentials node "KSampler Variations Stochastic", or what it is meant to do.
 #[derive(Args)]
 pub struct Arguments {
-    /// A diffusers folder (unet/, autoencoder/); without one, the emoji model in this program
-    #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
-    /// What to draw, in words that the model's table knows
-    #[arg(long, value_name = "WORDS", default_value = "face smiling grinning big eyes")]
-    prompt: String,
-    /// What not to draw
-    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
-    negative_prompt: String,
-    /// An encoded prompt [1, tokens, width], in place of words
-    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "prompt")]
-    positive: Option<TensorFile>,
-    /// An encoded negative prompt
-    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "negative_prompt")]
-    negative: Option<TensorFile>,
-    /// Latents [N, C, H, W] to start from; the first is varied N times
-    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with_all = ["size", "batch"])]
-    latent: Option<TensorFile>,
+    #[command(flatten)]
+    inputs: Inputs,
     /// Height and width of the pictures in pixels
     #[arg(long, value_name = "HxW")]
     size: Option<Size>,
@@ -58,16 +48,24 @@ pub struct Arguments {
     /// The seed of the variations
     #[arg(long, default_value_t = 0)]
     variation_seed: u64,
-    /// The share of the steps in which variations differ, 0 to 1
-    #[arg(long, default_value_t = 0.2)]
-    variation_strength: f64,
+    /// The share of the steps in which variations differ, 0 to 1; repaired ones may have one each, separated by commas
+    #[arg(long, value_name = "STRENGTH", value_delimiter = ',', default_value = "0.2")]
+    variation_strength: Vec<f64>,
     /// Scales the strength of guidance for the variations
     #[arg(long, default_value_t = 1.0)]
     cfg_scale: f64,
-    /// Where to write the latents and the settings, as safetensors
+    /// Whose noise it is, by system and version [default: comfyui-0.3.64; repaired, comfyui-post-11528]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<Profile>,
+    #[command(flatten)]
+    repaired: Repaired,
+    /// Make the K-th of N parts of the batch, with the bits it has in the whole; more parts than items leave some empty
+    #[arg(long, value_name = "K/N")]
+    shard: Option<Shard>,
+    /// Where to write the latents and the record of the run, as safetensors
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Where to write the pictures, as PNG [default: variations.png, if the model has an autoencoder]
+    /// Where to write the pictures, as PNG [default: variations.png, without --out]
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
 }
@@ -86,121 +84,130 @@ impl FromStr for Size {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let node = arguments.node();
-    let whole = arguments.whole();
-    let bundle = Bundle::open(arguments.model.as_deref())?;
-    let steps: usize = [node.composition()?, node.variation()?, whole.clone()]
-        .iter()
-        .map(|run| Ok(run.plan(bundle.sampling())?.map_or(0, |plan| plan.program().steps().len())))
-        .sum::<Result<_>>()?;
+    let bundle = arguments.inputs.bundle()?;
     let latent = arguments.latent(&bundle)?;
-    let positive = bundle.prompt(&arguments.prompt, arguments.positive.as_ref())?;
-    let negative = bundle.prompt(&arguments.negative_prompt, arguments.negative.as_ref())?;
-    let (out, picture) = arguments.outputs(&bundle)?;
+    let whole = arguments.record(&bundle, &latent)?;
+    let items = arguments.shard.map_or(Ok(whole.items.clone()), |shard| shard.items(whole.shape[0]))?;
+    let record = Record { items, ..whole };
+    let composition = arguments.composition(&bundle, record.shape)?;
+    let mut model = arguments.inputs.model(&bundle)?;
+    let (out, picture) = arguments.outputs(&bundle, record.items.len())?;
 
     interrupt::listen();
-    let mut model = bundle.model(positive, negative)?;
-    let bar = Bar::new(steps);
+    let bar = Bar::new();
     bar.stage("variations");
-    let samples = node.sample(&mut model, &latent, &mut |progress| bar.observe(progress))?;
+    // The run is the first replay of its record, so that what the file tells is what was done.
+    let from = start(&record.settings, &latent)?;
+    let samples =
+        record.replay(&mut model, &from, record.items.clone(), &mut |progress| bar.observe(progress))?;
     bar.stage("composition");
-    let first = latent.items(0..1)?;
-    let composition = whole.sample(&mut model, &first, &mut |progress| bar.observe(progress))?;
+    let from = latent.items(0..1)?;
+    let composition = composition.replay(&mut model, &from, 0..1, &mut |progress| bar.observe(progress))?;
     drop(bar);
 
     if let Some(out) = out {
-        let tensors = [("samples", &samples), ("composition", &composition)];
-        out.write_tensors(&tensors, arguments.settings())?;
+        out.write_tensors(&[("samples", &samples), ("composition", &composition)], &record)?;
     }
-    if let Some(output) = picture
+    if let Some(picture) = picture
         && let Some(composition) = bundle.decode(&composition)?
         && let Some(variations) = bundle.decode(&samples)?
     {
-        output.write_png(&arguments.sheet(&composition, &variations))?;
+        let caption = format!("noise seed {}", arguments.noise_seed);
+        let first = Picture { images: &composition, item: 0, caption };
+        let others = pictures(&variations, &record.settings, record.items.start);
+        picture.write_png(&sheet(Some(&first), &others))?;
     }
     Ok(())
 }
 
 impl Arguments {
-    fn node(&self) -> Variations {
-        Variations {
-            profile: Profile::default(),
+    /// The node, after a word on what it will do that its user would not expect.
+    fn node(&self, sampling: &ModelSampling, latent: &Tensor) -> Result<Variations> {
+        let &[variation_strength] = self.variation_strength.as_slice() else {
+            let (what, expected) =
+                ("variation_strength", "one number; --repaired takes one for each item".into());
+            let got = format!("{} of them", self.variation_strength.len());
+            return Err(Error::Value { op: OP, what, expected, got });
+        };
+        let node = Variations {
+            profile: self.profile.unwrap_or_default(),
             noise_seed: self.noise_seed,
             steps: self.steps,
             cfg: self.cfg,
             sampler: self.sampler.clone(),
             scheduler: self.scheduler,
             variation_seed: self.variation_seed,
-            variation_strength: self.variation_strength,
+            variation_strength,
             cfg_scale: self.cfg_scale,
-        }
+        };
+        node.diagnose(sampling, latent)?.iter().for_each(|note| eprintln!("note: {note}"));
+        Ok(node)
+    }
+
+    /// The lineage that repaired variations fork from.
+    fn lineage(&self) -> Lineage {
+        let (sampler, scheduler) = (self.sampler.clone(), self.scheduler);
+        let lineage = Lineage::new(self.noise_seed, self.steps, self.cfg, sampler, scheduler);
+        Lineage { profile: self.profile.unwrap_or(lineage.profile), ..lineage }
+    }
+
+    /// The record of the whole batch.
+    fn record(&self, bundle: &Bundle, latent: &Tensor) -> Result<Record> {
+        let (sampling, shape) = (bundle.sampling(), latent.shape());
+        let &[batch, channels, height, width] = &*shape else {
+            let expected = "[N, C, H, W]".into();
+            return Err(Error::Shape { op: OP, tensor: "latent", expected, got: shape });
+        };
+        let settings = if self.repaired.repaired {
+            let seed_and_cfg = (self.variation_seed, self.cfg * self.cfg_scale);
+            let strengths = &self.variation_strength;
+            Settings::Lineages(self.repaired.lineages(
+                &self.lineage(),
+                sampling,
+                strengths,
+                seed_and_cfg,
+                batch,
+            )?)
+        } else {
+            Settings::Variations(self.node(sampling, latent)?)
+        };
+        Record::new(settings, sampling, [batch, channels, height, width], self.inputs.facts())
     }
 
     /// The composition taken to its end, for comparison.
-    fn whole(&self) -> KSampler {
-        KSampler::new(self.noise_seed, self.steps, self.cfg, self.sampler.clone(), self.scheduler)
+    fn composition(&self, bundle: &Bundle, [_, channels, height, width]: [usize; 4]) -> Result<Record> {
+        let settings = if self.repaired.repaired {
+            Settings::Lineages(vec![self.lineage()])
+        } else {
+            let (sampler, scheduler) = (self.sampler.clone(), self.scheduler);
+            let whole = KSampler::new(self.noise_seed, self.steps, self.cfg, sampler, scheduler);
+            Settings::KSampler(KSampler { profile: self.profile.unwrap_or_default(), ..whole })
+        };
+        Record::new(settings, bundle.sampling(), [1, channels, height, width], self.inputs.facts())
     }
 
     fn latent(&self, bundle: &Bundle) -> Result<Tensor> {
-        if let Some(file) = &self.latent {
-            return file.read();
+        if let Some(latent) = self.inputs.latent()? {
+            return Ok(latent);
         }
         if self.batch == 0 {
             let (what, expected) = ("batch", "at least 1".into());
-            return Err(Error::Value { op: "variations", what, expected, got: "0".into() });
+            return Err(Error::Value { op: OP, what, expected, got: "0".into() });
         }
         let size = self.size.map_or(bundle.default_size(), |Size(size)| size);
         Ok(Tensor::zeros(bundle.latent_shape(self.batch, size)?))
     }
 
     /// The files to write, made ready before any work is done.
-    fn outputs(&self, bundle: &Bundle) -> Result<(Option<Output>, Option<Output>)> {
-        let refuse = |what, expected: &str, got: &str| {
-            Err(Error::Value { op: "variations", what, expected: expected.into(), got: got.into() })
-        };
-        let image = match (&self.image, bundle.has_autoencoder()) {
-            (Some(_), false) => return refuse("image", "a model with an autoencoder/", "one without"),
-            (None, false) if self.out.is_none() => {
-                return refuse("out", "a file, since the model has no autoencoder/", "none");
+    fn outputs(&self, bundle: &Bundle, items: usize) -> Result<(Option<Output>, Option<Output>)> {
+        let image = match (&self.image, &self.out) {
+            (None, None) if bundle.has_autoencoder() => Some("variations.png".into()),
+            (None, None) => {
+                let expected = "a file, since the model has no autoencoder/".into();
+                return Err(Error::Value { op: OP, what: "out", expected, got: "none".into() });
             }
-            (None, false) => None,
-            (image, true) => Some(image.clone().unwrap_or("variations.png".into())),
+            (image, _) => image.clone(),
         };
-        let create = |path: &Option<PathBuf>| path.as_deref().map(Output::create).transpose();
-        Ok((create(&self.out)?, create(&image)?))
-    }
-
-    /// What a header says of the run.
-    fn settings(&self) -> HashMap<String, String> {
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        let file = |file: &Option<TensorFile>| file.as_ref().map(|file| file.path.display().to_string());
-        let settings = [
-            ("noisefork", Some(env!("CARGO_PKG_VERSION").to_owned())),
-            ("profile", Some("comfyui-0.3.64".to_owned())),
-            ("model", path(&self.model).or(Some("emoji".to_owned()))),
-            ("prompt", self.positive.is_none().then(|| self.prompt.clone())),
-            ("negative_prompt", self.negative.is_none().then(|| self.negative_prompt.clone())),
-            ("positive", file(&self.positive)),
-            ("negative", file(&self.negative)),
-            ("latent", file(&self.latent)),
-            ("noise_seed", Some(self.noise_seed.to_string())),
-            ("steps", Some(self.steps.to_string())),
-            ("cfg", Some(self.cfg.to_string())),
-            ("sampler", Some(self.sampler.to_string())),
-            ("scheduler", Some(self.scheduler.to_string())),
-            ("variation_seed", Some(self.variation_seed.to_string())),
-            ("variation_strength", Some(self.variation_strength.to_string())),
-            ("cfg_scale", Some(self.cfg_scale.to_string())),
-        ];
-        settings.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
-    }
-
-    fn sheet(&self, composition: &Tensor, variations: &Tensor) -> image::RgbImage {
-        let first =
-            Picture { images: composition, item: 0, caption: format!("noise seed {}", self.noise_seed) };
-        let caption = |item| format!("seed {} #{item}", self.variation_seed);
-        let picture = |item| Picture { images: variations, item, caption: caption(item) };
-        let others: Vec<Picture> = (0..variations.shape()[0]).map(picture).collect();
-        sheet(&first, &others)
+        Ok((Output::create_if(&self.out)?, bundle.picture(&image, items)?))
     }
 }

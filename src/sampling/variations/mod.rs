@@ -24,12 +24,13 @@ use super::run::Observer;
 use super::{Sampler, Scheduler};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
-use crate::tensor::{Shaped, Tensor};
+use crate::tensor::Tensor;
 
 const OP: &str = "variations";
 
 /// The settings of the node, by its names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Variations {
     /// Whose noise it is.
     pub profile: Profile,
@@ -131,14 +132,10 @@ impl Variations {
         let part = Part { first: items.start, of: batch };
         part.check(items.len())?;
         let (composition, variation) = (self.composition()?, self.variation()?);
-        let mask = |items: Range<usize>| match latent.noise_mask {
-            Some(mask) if mask.shape().first().is_some_and(|&masks| masks > 1) => mask.items(items).map(Some),
-            mask => Ok(mask.cloned()),
-        };
-        let (first, first_mask) = (latent.samples.items(0..1)?, mask(0..1)?);
-        let first = LatentImage { samples: &first, noise_mask: first_mask.as_ref(), ..latent };
+        let (first, mask) = latent.items(0..1)?;
+        let first = LatentImage { samples: &first, noise_mask: mask.as_ref(), ..latent };
         let fork = composition.sample(model, first, observe)?;
-        let (copies, masks) = (fork.repeated(items.len()), mask(items)?);
+        let (copies, (_, masks)) = (fork.repeated(items.len()), latent.items(items)?);
         let copies = LatentImage { samples: &copies, noise_mask: masks.as_ref(), part: Some(part), ..latent };
         variation.sample(model, copies, observe)
     }

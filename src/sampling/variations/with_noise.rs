@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::expect_strength;
@@ -13,6 +15,7 @@ const OP: &str = "variations with noise";
 /// item starts from noise that lies between that of the main seed and that of its own draw under the variation seed.
 /// Unlike there, latents may have any number of channels, and noises that point the same way are mixed, not divided by 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VariationsWithNoise {
     /// Seeds the noise that all items have in common, and the sampler.
     pub main_seed: u64,
@@ -44,15 +47,11 @@ impl VariationsWithNoise {
         observe: &mut Observer<'_, B>,
     ) -> Result<Tensor> {
         let latent = latent.into();
-        let (_, _, item) = latent.check()?;
+        let (_, batch, item) = latent.check()?;
         expect_strength(self.variation_strength)?;
-        if !(0.0..=1.0).contains(&self.denoise) {
-            let (what, expected) = ("denoise", "within [0, 1]".into());
-            return Err(Error::Value { op: OP, what, expected, got: self.denoise.to_string() });
-        }
-        let whole = KSampler::new(self.main_seed, self.steps, self.cfg, self.sampler.clone(), self.scheduler);
-        let start_step = (self.steps as f64 - self.steps as f64 * self.denoise).round_ties_even() as usize;
-        let level = match whole.plan(&model.sampling)? {
+        let run = self.run()?;
+        let start_step = run.start_step;
+        let level = match self.whole().plan(&model.sampling)? {
             Some(plan) => {
                 let at =
                     |step: usize| plan.sigmas().get(step).or(plan.sigmas().last()).copied().unwrap_or(0.0);
@@ -61,7 +60,8 @@ impl VariationsWithNoise {
             None => 0.0,
         };
         let mut samples = latent.samples.clone();
-        self.inject(&mut samples, item, level / model.latent_scale);
+        let first = latent.part.map_or(0, |part| part.first);
+        self.inject(&mut samples, first..batch, item, level / model.latent_scale);
         let mask = match latent.noise_mask {
             Some(mask) => {
                 keep(&mut samples, latent.samples, mask)?;
@@ -69,23 +69,38 @@ impl VariationsWithNoise {
             }
             None => None,
         };
-        let run = KSampler {
-            start_step,
-            last_step: Some(self.steps),
-            force_full_denoise: true,
-            disable_noise: true,
-            ..whole
-        };
         run.sample(model, LatentImage { samples: &samples, noise_mask: mask.as_ref(), ..latent }, observe)
     }
 
-    /// Adds to each item its noise, `level` strong.
-    fn inject(&self, samples: &mut Tensor, item: usize, level: f64) {
+    /// The run once the noise is in the latents.
+    pub(in crate::sampling) fn run(&self) -> Result<KSampler> {
+        if !(0.0..=1.0).contains(&self.denoise) {
+            let (what, expected) = ("denoise", "within [0, 1]".into());
+            return Err(Error::Value { op: OP, what, expected, got: self.denoise.to_string() });
+        }
+        Ok(KSampler {
+            start_step: (self.steps as f64 - self.steps as f64 * self.denoise).round_ties_even() as usize,
+            last_step: Some(self.steps),
+            force_full_denoise: true,
+            disable_noise: true,
+            ..self.whole()
+        })
+    }
+
+    /// The run from the first step to the last.
+    fn whole(&self) -> KSampler {
+        KSampler::new(self.main_seed, self.steps, self.cfg, self.sampler.clone(), self.scheduler)
+    }
+
+    /// Adds to each item its noise, `level` strong. `batch` leads from the first of `samples` to the end of the batch, all
+    /// of which is drawn: the last values of a draw depend on its length.
+    fn inject(&self, samples: &mut Tensor, batch: Range<usize>, item: usize, level: f64) {
         let same = u64::from(self.variation_seed == self.main_seed);
         let mut base = vec![0.0; item];
         Mt19937::new(self.main_seed).randn(&mut base);
-        let mut own = vec![0.0; samples.data().len()];
+        let mut own = vec![0.0; batch.end * item];
         Mt19937::new(self.variation_seed.wrapping_add(same)).randn(&mut own);
+        let own = &own[batch.start * item..];
         for (samples, own) in samples.data_mut().chunks_exact_mut(item).zip(own.chunks_exact(item)) {
             let (of_base, of_own) = slerp_weights(self.variation_strength, &base, own);
             for ((sample, &base), &own) in samples.iter_mut().zip(&base).zip(own) {

@@ -1,0 +1,93 @@
+//! What a run is given besides its settings: a model, prompts, latents to start from.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use noisefork::cpu::Cpu;
+use noisefork::error::Result;
+use noisefork::sampling::Model;
+use noisefork::sampling::record::Settings;
+use noisefork::tensor::Tensor;
+use noisefork::unet::UNetDenoiser;
+
+use crate::bundle::Bundle;
+use crate::files::TensorFile;
+
+#[derive(Args)]
+pub struct Inputs {
+    /// A diffusers folder (unet/, autoencoder/); without one, the emoji model in this program
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// What to draw, in words that the model's table knows
+    #[arg(long, value_name = "WORDS", default_value = "face smiling grinning big eyes")]
+    prompt: String,
+    /// What not to draw
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
+    negative_prompt: String,
+    /// An encoded prompt [1, tokens, width], in place of words
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "prompt")]
+    positive: Option<TensorFile>,
+    /// An encoded negative prompt
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with = "negative_prompt")]
+    negative: Option<TensorFile>,
+    /// Latents [N, C, H, W] to start from; the first is varied N times
+    #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with_all = ["size", "batch"])]
+    latent: Option<TensorFile>,
+}
+
+impl Inputs {
+    pub fn bundle(&self) -> Result<Bundle> {
+        Bundle::open(self.model.as_deref())
+    }
+
+    /// The model under the prompts.
+    pub fn model<'b>(&self, bundle: &'b Bundle) -> Result<Model<'b, Cpu, UNetDenoiser<Cpu>>> {
+        let positive = bundle.prompt(&self.prompt, self.positive.as_ref())?;
+        let negative = bundle.prompt(&self.negative_prompt, self.negative.as_ref())?;
+        bundle.model(positive, negative)
+    }
+
+    /// The latents that were given, if any were.
+    pub fn latent(&self) -> Result<Option<Tensor>> {
+        self.latent.as_ref().map(TensorFile::read).transpose()
+    }
+
+    /// What a record must say to find all this again.
+    pub fn facts(&self) -> BTreeMap<String, String> {
+        let file = |file: &Option<TensorFile>| file.as_ref().map(TensorFile::to_string);
+        let facts = [
+            ("model", self.model.as_ref().map(|model| model.display().to_string())),
+            ("prompt", self.positive.is_none().then(|| self.prompt.clone())),
+            ("negative_prompt", self.negative.is_none().then(|| self.negative_prompt.clone())),
+            ("positive", file(&self.positive)),
+            ("negative", file(&self.negative)),
+            ("latent", file(&self.latent)),
+        ];
+        facts.into_iter().filter_map(|(name, fact)| Some((name.to_owned(), fact?))).collect()
+    }
+}
+
+/// Undoes [`Inputs::facts`].
+impl From<&BTreeMap<String, String>> for Inputs {
+    fn from(facts: &BTreeMap<String, String>) -> Self {
+        let file = |name: &str| facts.get(name).map(|fact| TensorFile::from(fact.as_str()));
+        let words = |name: &str| facts.get(name).cloned().unwrap_or_default();
+        Inputs {
+            model: facts.get("model").map(PathBuf::from),
+            prompt: words("prompt"),
+            negative_prompt: words("negative_prompt"),
+            positive: file("positive"),
+            negative: file("negative"),
+            latent: file("latent"),
+        }
+    }
+}
+
+/// What a run starts from: lineages have one latent in common, the batch's first.
+pub fn start(settings: &Settings, latent: &Tensor) -> Result<Tensor> {
+    match settings {
+        Settings::Lineages(_) => latent.items(0..1),
+        _ => Ok(latent.clone()),
+    }
+}

@@ -1,0 +1,81 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use noisefork::error::{Error, Result};
+use noisefork::sampling::Record;
+use noisefork::tensor::{Shaped, Tensor};
+
+use crate::files::{Output, TensorFile, read_record};
+use crate::inputs::{Inputs, start};
+use crate::interrupt;
+use crate::progress::Bar;
+use crate::sheet::{pictures, sheet};
+
+/// Make again what a file of latents holds, from its record alone, and tell whether the bits are the same.
+#[derive(Args)]
+pub struct Arguments {
+    /// What `variations --out` wrote
+    file: PathBuf,
+    /// Only this item of the batch, which the file must hold
+    #[arg(long, value_name = "K")]
+    item: Option<usize>,
+    /// Where to write the latents and their record, as safetensors
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Where to write the pictures, as PNG
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+}
+
+/// Succeeds if the bits are the same.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let held = read_record(&arguments.file)?;
+    let items = match arguments.item {
+        None => held.items.clone(),
+        Some(item) if held.items.contains(&item) => item..item + 1,
+        Some(item) => {
+            let expected = format!("within {:?}, the items of the file", held.items);
+            return Err(Error::Value { op: "replay", what: "item", expected, got: item.to_string() });
+        }
+    };
+    let first = items.start - held.items.start;
+    let before = TensorFile::from(&arguments.file).beside("samples").read()?;
+    let before = before.items(first..first + items.len())?;
+    let record = Record { items, ..held };
+    let inputs = Inputs::from(&record.facts);
+    let bundle = inputs.bundle()?;
+    let latent = inputs.latent()?.unwrap_or_else(|| Tensor::zeros(record.shape));
+    let mut model = inputs.model(&bundle)?;
+    let (out, picture) =
+        (Output::create_if(&arguments.out)?, bundle.picture(&arguments.image, record.items.len())?);
+
+    interrupt::listen();
+    let bar = Bar::new();
+    bar.stage("replay");
+    let from = start(&record.settings, &latent)?;
+    let samples =
+        record.replay(&mut model, &from, record.items.clone(), &mut |progress| bar.observe(progress))?;
+    drop(bar);
+
+    if let Some(out) = out {
+        out.write_tensors(&[("samples", &samples)], &record)?;
+    }
+    if let Some(picture) = picture
+        && let Some(images) = bundle.decode(&samples)?
+    {
+        picture.write_png(&sheet(None, &pictures(&images, &record.settings, record.items.start)))?;
+    }
+    Ok(verdict(&before, &samples))
+}
+
+fn verdict(before: &Tensor, again: &Tensor) -> ExitCode {
+    let differing =
+        before.data().iter().zip(again.data()).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+    if before.shape() == again.shape() && differing == 0 {
+        println!("the same bits: {} values in {} item(s)", again.data().len(), again.shape()[0]);
+        return ExitCode::SUCCESS;
+    }
+    println!("other bits: {differing} of {} values differ", again.data().len());
+    ExitCode::FAILURE
+}
