@@ -5,6 +5,14 @@
 
 use std::f64::consts::{FRAC_2_PI, FRAC_PI_2, LN_2};
 
+/// Runs `f` compiled for the widest vectors that this machine has; what it calls must be inlined into it to profit.
+///
+/// Only the width changes. Rust never fuses a multiplication with an addition, so the bits are the same.
+#[inline(always)]
+pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
+}
+
 const SQRT_HALF_F32: u32 = 0x3f35_04f3;
 const SQRT_HALF_F64: u64 = 0x3fe6_a09e_667f_3bcd;
 
