@@ -1,4 +1,8 @@
-use super::{Mt19937, SeedSequence};
+use rayon::prelude::*;
+
+use super::mt19937::parts;
+use super::normals::Draw;
+use super::{Normals, SeedSequence};
 use crate::error::{Error, Result};
 
 /// Words of entropy per node, as torchsde's `BrownianTree` sets it.
@@ -8,7 +12,12 @@ const TICKS: f64 = 1e6;
 /// The largest time; with the rounding, it bounds the depth of the tree at 42.
 const MAX_TIME: f64 = 1e6;
 /// Elements that go down the tree together, so that a path's values stay in the nearest cache.
-const BLOCK: usize = 2048;
+const BLOCK: usize = 1024;
+/// Elements, a multiple of [`BLOCK`], whose noise for all new nodes is drawn before it is used. A node's noise is a
+/// sequence, so threads share the nodes there, and the blocks here.
+const WAVE: usize = 1 << 14;
+/// Values to draw below which waking other threads costs more than it saves.
+const WORTH_SHARING: usize = 1 << 15;
 
 /// One Brownian path per element, fixed by a seed alone: `torchsde.BrownianTree` (0.2.6) with its default
 /// tolerance of 1e-6 and pool size of 24.
@@ -18,15 +27,23 @@ const BLOCK: usize = 2048;
 ///
 /// Between queries it keeps the values that a query which shares an end with the last one needs again: up to
 /// 50 times `elements` values for an interval of a typical length.
+///
+/// # Cost
+/// A step to a new time draws a value per element at each of the 20 or so levels of the tree below the steps seen
+/// before, computes with it once, and keeps it: there is no less to do. The draws, 0.75 ns each, are most of it.
 #[derive(Debug, Clone)]
 pub struct BrownianTree {
+    normals: Normals,
     seeds: SeedSequence,
     root: Node,
-    /// The increment over the whole of `[t0, t1]`.
-    w: Vec<f32>,
-    queries: u64,
-    spare: Vec<Vec<f32>>,
+    elements: usize,
+    /// For each block of elements its rows of increments: row 0 over the whole of `[t0, t1]`, the others over the left
+    /// half of a node.
     blocks: Vec<Vec<f32>>,
+    rows: usize,
+    spare_rows: Vec<usize>,
+    queries: u64,
+    noise: Vec<f32>,
 }
 
 /// A dyadic interval.
@@ -44,30 +61,57 @@ struct Node {
 struct Halves {
     left: Node,
     right: Node,
-    /// The increment over the left half, as far as it was drawn.
-    left_w: Vec<f32>,
-    noise: Mt19937,
+    /// Where the increments over the left half are.
+    row: usize,
+    /// Which of the noises drawn for the query under way is this node's, if it is new.
+    noise: Option<usize>,
     last_query: u64,
+}
+
+/// The noise of a new node.
+struct Noise {
+    depth: u32,
+    key: u64,
+    draw: Option<Draw>,
+}
+
+/// What a query will need, found before anything is drawn.
+struct Plan<'a> {
+    number: u64,
+    start: f64,
+    end: f64,
+    new: Vec<Noise>,
+    rows: &'a mut usize,
+    spare_rows: &'a mut Vec<usize>,
 }
 
 /// The part of a query that concerns one block of elements.
 struct Query<'a> {
-    number: u64,
     start: f64,
     end: f64,
-    seeds: &'a SeedSequence,
-    elements: std::ops::Range<usize>,
+    rows: &'a mut [f32],
+    /// The noise of a new node for the elements of a wave, of which there are `stride`, after that of the last.
+    noise: &'a [f32],
+    stride: usize,
+    /// Where these elements begin in the wave.
+    first: usize,
     out: &'a mut [f32],
-    spare: &'a mut Vec<Vec<f32>>,
-    blocks: &'a mut Vec<Vec<f32>>,
 }
 
 impl BrownianTree {
     /// The paths of `elements` values from time `t0` to `t1`, all determined by `seed`.
     ///
     /// # Errors
-    /// [`Error::Value`] unless -1e6 <= `t0` <= `t1` <= 1e6.
+    /// [`Error::Value`] unless -1e6 <= `t0` <= `t1` <= 1e6 and there is memory for `elements` values.
     pub fn new(seed: u64, elements: usize, t0: f64, t1: f64) -> Result<Self> {
+        Self::with_normals(Normals::TorchCpu, seed, elements, t0, t1)
+    }
+
+    /// The same tree over other normal values.
+    ///
+    /// # Errors
+    /// Those of [`BrownianTree::new`], and [`Error::Value`] for more elements than `normals` can draw.
+    pub fn with_normals(normals: Normals, seed: u64, elements: usize, t0: f64, t1: f64) -> Result<Self> {
         if !(-MAX_TIME <= t0 && t0 <= t1 && t1 <= MAX_TIME) {
             return Err(Error::Value {
                 op: "brownian tree",
@@ -76,29 +120,42 @@ impl BrownianTree {
                 got: format!("[{t0}, {t1}]"),
             });
         }
+        normals.check("brownian tree", elements)?;
         let seeds = SeedSequence::with_pool_size(&[seed as u32, (seed >> 32) as u32], POOL_SIZE);
-        let mut w = vec![0.0; elements];
+        let mut w = Vec::new();
+        extend(&mut w, elements, elements)?;
         let [w_seed] = seeds.generate_state();
-        Mt19937::new(w_seed.into()).randn(&mut w);
+        normals.draw(w_seed.into(), elements).fill(&mut w);
         let deviation = (t1 - t0).sqrt() as f32;
         w.iter_mut().for_each(|w| *w *= deviation);
         let root = Node { start: round(t0), end: round(t1), depth: 0, key: 0, halves: None };
-        Ok(BrownianTree { seeds, root, w, queries: 0, spare: Vec::new(), blocks: Vec::new() })
+        Ok(BrownianTree {
+            normals,
+            seeds,
+            root,
+            elements,
+            blocks: w.chunks(BLOCK).map(<[f32]>::to_vec).collect(),
+            rows: 1,
+            spare_rows: Vec::new(),
+            queries: 0,
+            noise: Vec::new(),
+        })
     }
 
     /// Writes W(`tb`) - W(`ta`), which has variance |`tb` - `ta`|, to `out`. Zero for an interval that lies
     /// outside of `[t0, t1]` or is shorter than the rounding of times.
     ///
     /// # Errors
-    /// [`Error::Value`] if a time is not finite; [`Error::Shape`] if `out` does not hold one value per element.
+    /// [`Error::Value`] if a time is not finite, or if there is no memory for what the query draws;
+    /// [`Error::Shape`] if `out` does not hold one value per element.
     pub fn increment(&mut self, ta: f64, tb: f64, out: &mut [f32]) -> Result<()> {
-        if out.len() != self.w.len() {
-            return Err(wrong_length("brownian tree", self.w.len(), out.len()));
+        if out.len() != self.elements {
+            return Err(wrong_length("brownian tree", self.elements, out.len()));
         }
         let (start, end) = self.resolve(ta, tb)?;
         out.fill(0.0);
         if start < end {
-            self.add_increment(start, end, out);
+            self.add_increment(start, end, out)?;
         }
         if ta > tb {
             out.iter_mut().for_each(|w| *w = -*w);
@@ -120,111 +177,196 @@ impl BrownianTree {
         Ok((resolve(ta.min(tb)), resolve(ta.max(tb))))
     }
 
-    fn add_increment(&mut self, start: f64, end: f64, out: &mut [f32]) {
+    fn add_increment(&mut self, start: f64, end: f64, out: &mut [f32]) -> Result<()> {
         self.queries += 1;
-        // The last block takes the remainder: what it draws must end as a draw of all the elements would.
-        let blocks = (self.w.len() / BLOCK).max(1);
-        for block in 0..blocks {
-            let last = if block + 1 == blocks { self.w.len() } else { (block + 1) * BLOCK };
-            let elements = block * BLOCK..last;
-            self.root.add_increment(
-                &self.w[elements.clone()],
-                &mut Query {
-                    number: self.queries,
-                    start,
-                    end,
-                    seeds: &self.seeds,
-                    out: &mut out[elements.clone()],
-                    elements,
-                    spare: &mut self.spare,
-                    blocks: &mut self.blocks,
+        let mut plan = Plan {
+            number: self.queries,
+            start,
+            end,
+            new: Vec::new(),
+            rows: &mut self.rows,
+            spare_rows: &mut self.spare_rows,
+        };
+        self.root.plan(&mut plan);
+        let mut new = plan.new;
+        if let Err(error) = self.reserve(new.len()) {
+            self.root.prune(&mut self.spare_rows, |halves| halves.noise.is_none());
+            return Err(error);
+        }
+        for wave in parts(self.elements, WAVE) {
+            self.draw(&mut new, wave.len());
+            let blocks = &mut self.blocks[wave.start / BLOCK..wave.end.div_ceil(BLOCK)];
+            let (root, noise, stride) = (&self.root, &self.noise, wave.len());
+            let min_len = unless_worth_sharing(new.len() * wave.len());
+            let outs = out[wave].par_chunks_mut(BLOCK);
+            blocks.par_iter_mut().zip(outs).with_min_len(min_len).enumerate().for_each(
+                |(block, (rows, out))| {
+                    let mut w = [0.0; BLOCK];
+                    let w = &mut w[..out.len()];
+                    w.copy_from_slice(&rows[..out.len()]);
+                    let first = block * BLOCK;
+                    root.add_increment(w, &mut Query { start, end, rows, noise, stride, first, out });
                 },
             );
         }
-        self.root.prune(self.queries, &mut self.spare);
+        let last = self.queries;
+        self.root.prune(&mut self.spare_rows, |halves| halves.last_query == last);
+        Ok(())
+    }
+
+    /// Makes room for all rows, and for the noise of `new` nodes.
+    fn reserve(&mut self, new: usize) -> Result<()> {
+        let elements = self.elements;
+        for (n, block) in self.blocks.iter_mut().enumerate() {
+            let len = self.rows * BLOCK.min(elements - n * BLOCK);
+            extend(block, len, elements)?;
+        }
+        let wave = parts(elements, WAVE).map(|wave| wave.len()).max().unwrap_or(0);
+        extend(&mut self.noise, new * wave, elements)
+    }
+
+    /// Draws the next `len` elements' noise for each of the new nodes.
+    fn draw(&mut self, new: &mut [Noise], len: usize) {
+        let (normals, seeds, elements) = (self.normals, &self.seeds, self.elements);
+        new.par_iter_mut()
+            .zip(self.noise.par_chunks_mut(len.max(1)))
+            .with_min_len(unless_worth_sharing(len * 8))
+            .for_each(|(noise, out)| noise.fill(normals, seeds, elements, out));
+    }
+}
+
+/// The length below which rayon does not divide work of so many values.
+fn unless_worth_sharing(values: usize) -> usize {
+    if values < WORTH_SHARING { usize::MAX } else { 1 }
+}
+
+/// Makes `values` at least `len` long, on behalf of a tree of `elements`.
+fn extend(values: &mut Vec<f32>, len: usize, elements: usize) -> Result<()> {
+    let len = len.max(values.len());
+    values.try_reserve_exact(len - values.len()).map_err(|_| Error::Value {
+        op: "brownian tree",
+        what: "elements",
+        expected: "few enough for their paths to fit into memory".to_owned(),
+        got: elements.to_string(),
+    })?;
+    values.resize(len, 0.0);
+    Ok(())
+}
+
+impl Noise {
+    /// The node's next values.
+    fn fill(&mut self, normals: Normals, seeds: &SeedSequence, elements: usize, out: &mut [f32]) {
+        let draw = self.draw.get_or_insert_with(|| {
+            let (low, high) = (self.key as u32, (self.key >> 32) as u32);
+            let seeds = match high {
+                0 => seeds.child(&[low, self.depth]),
+                _ => seeds.child(&[low, high, self.depth]),
+            };
+            let [w_seed] = seeds.generate_state();
+            normals.draw(w_seed.into(), elements)
+        });
+        draw.fill(out);
     }
 }
 
 impl Node {
-    /// Adds what the path moves within both this node and the query; `w` is what it moves within this node.
-    fn add_increment(&mut self, w: &[f32], query: &mut Query) {
-        if query.start <= self.start && self.end <= query.end {
-            query.out.iter_mut().zip(w).for_each(|(out, w)| *out += w);
+    /// Splits what the query cuts.
+    fn plan(&mut self, plan: &mut Plan) {
+        if plan.start <= self.start && self.end <= plan.end {
             return;
         }
-        let halves = self.split(query);
-        halves.last_query = query.number;
-        halves.draw(w, query.elements.end);
-        let Halves { left, right, left_w, .. } = halves;
-        let left_w = &left_w[query.elements.clone()];
-        if query.start < left.end {
-            left.add_increment(left_w, query);
+        let halves =
+            self.halves.get_or_insert_with(|| plan.split(self.start, self.end, self.depth, self.key));
+        halves.last_query = plan.number;
+        if plan.start < halves.left.end {
+            halves.left.plan(plan);
         }
-        if right.start < query.end {
-            let mut right_w = query.blocks.pop().unwrap_or_default();
-            right_w.clear();
-            right_w.extend(w.iter().zip(left_w).map(|(w, left)| w - left));
-            right.add_increment(&right_w, query);
-            query.blocks.push(right_w);
+        if halves.right.start < plan.end {
+            halves.right.plan(plan);
         }
     }
 
-    fn split(&mut self, query: &mut Query) -> &mut Halves {
-        let Node { start, end, depth, key, ref mut halves } = *self;
-        halves.get_or_insert_with(|| {
-            let midway = round(0.5 * (start + end));
-            let (low, high) = (key as u32, (key >> 32) as u32);
-            let seeds = match high {
-                0 => query.seeds.child(&[low, depth]),
-                _ => query.seeds.child(&[low, high, depth]),
-            };
-            let [w_seed] = seeds.generate_state();
-            let mut left_w = query.spare.pop().unwrap_or_default();
-            left_w.clear();
-            let half = |start, end, key| Node { start, end, depth: depth + 1, key, halves: None };
-            Box::new(Halves {
-                left: half(start, midway, 2 * key),
-                right: half(midway, end, 2 * key + 1),
-                left_w,
-                noise: Mt19937::new(w_seed.into()),
-                last_query: query.number,
-            })
-        })
+    /// Adds what the path moves within both this node and the query; `w` is what it moves within this node.
+    fn add_increment(&self, w: &mut [f32], query: &mut Query) {
+        let (start, end) = (query.start, query.end);
+        let halves = match &self.halves {
+            Some(halves) if start > self.start || self.end > end => halves,
+            _ => return query.out.iter_mut().zip(w).for_each(|(out, w)| *out += *w),
+        };
+        let left_w = halves.draw(w, query);
+        match (start < halves.left.end, halves.right.start < end) {
+            (true, true) => {
+                let mut left = [0.0; BLOCK];
+                let left = &mut left[..w.len()];
+                left.copy_from_slice(left_w);
+                subtract(w, left);
+                halves.left.add_increment(left, query);
+                halves.right.add_increment(w, query);
+            }
+            (true, false) => {
+                w.copy_from_slice(left_w);
+                halves.left.add_increment(w, query);
+            }
+            (false, _) => {
+                subtract(w, left_w);
+                halves.right.add_increment(w, query);
+            }
+        }
     }
 
-    /// Gives back what the last query did not need.
-    fn prune(&mut self, last_query: u64, spare: &mut Vec<Vec<f32>>) {
+    /// Drops what is not to be kept.
+    fn prune(&mut self, spare_rows: &mut Vec<usize>, keep: impl Fn(&Halves) -> bool + Copy) {
         let Some(mut halves) = self.halves.take() else { return };
-        halves.left.prune(last_query, spare);
-        halves.right.prune(last_query, spare);
-        if halves.last_query == last_query {
+        halves.left.prune(spare_rows, keep);
+        halves.right.prune(spare_rows, keep);
+        if keep(&halves) {
+            halves.noise = None;
             self.halves = Some(halves);
         } else {
-            spare.push(halves.left_w);
+            spare_rows.push(halves.row);
         }
     }
 }
 
+fn subtract(w: &mut [f32], left_w: &[f32]) {
+    w.iter_mut().zip(left_w).for_each(|(w, left)| *w -= left);
+}
+
+impl Plan<'_> {
+    fn split(&mut self, start: f64, end: f64, depth: u32, key: u64) -> Box<Halves> {
+        let row = self.spare_rows.pop().unwrap_or_else(|| {
+            *self.rows += 1;
+            *self.rows - 1
+        });
+        self.new.push(Noise { depth, key, draw: None });
+        let midway = round(0.5 * (start + end));
+        let half = |start, end, key| Node { start, end, depth: depth + 1, key, halves: None };
+        Box::new(Halves {
+            left: half(start, midway, 2 * key),
+            right: half(midway, end, 2 * key + 1),
+            row,
+            noise: Some(self.new.len() - 1),
+            last_query: self.number,
+        })
+    }
+}
+
 impl Halves {
-    /// Draws the left half's increment, up to element `end`, from the Brownian bridge over both halves.
-    ///
-    /// `w` is the increment over both, for the elements that end there.
-    fn draw(&mut self, w: &[f32], end: usize) {
-        let drawn = self.left_w.len();
-        if drawn >= end {
-            return;
+    /// The left half's increments, made if they are new from the Brownian bridge over both halves.
+    fn draw<'a>(&self, w: &[f32], query: &'a mut Query) -> &'a [f32] {
+        let left_w = &mut query.rows[self.row * w.len()..][..w.len()];
+        if let Some(noise) = self.noise {
+            let per_time = 1.0 / (self.right.end - self.left.start);
+            let (left, right) = (self.left.end - self.left.start, self.right.end - self.right.start);
+            let deviation = (left * right * per_time).sqrt() as f32;
+            // Rounded where torch rounds: the mean is the product of three numbers, from left to right.
+            let (left, per_time) = (left as f32, per_time as f32);
+            let noise = &query.noise[noise * query.stride + query.first..][..w.len()];
+            for ((left_w, w), noise) in left_w.iter_mut().zip(w).zip(noise) {
+                *left_w = left * w * per_time + deviation * noise;
+            }
         }
-        let per_time = 1.0 / (self.right.end - self.left.start);
-        let (left, right) = (self.left.end - self.left.start, self.right.end - self.right.start);
-        let deviation = (left * right * per_time).sqrt() as f32;
-        // Rounded where torch rounds: the mean is the product of three numbers, from left to right.
-        let (left, per_time) = (left as f32, per_time as f32);
-        self.left_w.resize(end, 0.0);
-        let new = &mut self.left_w[drawn..];
-        self.noise.randn(new);
-        for (left_w, w) in new.iter_mut().zip(w) {
-            *left_w = left * w * per_time + deviation * *left_w;
-        }
+        left_w
     }
 }
 
@@ -261,10 +403,26 @@ impl BrownianNoise {
     /// [`BrownianNoise::new`] makes of its seed.
     ///
     /// # Errors
-    /// [`Error::Value`] unless -1e6 <= `sigma_min` <= `sigma_max` <= 1e6.
+    /// [`Error::Value`] unless -1e6 <= `sigma_min` <= `sigma_max` <= 1e6 and there is memory for the values.
     pub fn batched(seeds: &[u64], elements: usize, sigma_min: f32, sigma_max: f32) -> Result<Self> {
-        let tree = |&seed| BrownianTree::new(seed, elements, sigma_min.into(), sigma_max.into());
-        Ok(BrownianNoise { trees: seeds.iter().map(tree).collect::<Result<_>>()? })
+        Self::with_normals(Normals::TorchCpu, seeds, elements, sigma_min, sigma_max)
+    }
+
+    /// The same noise over other normal values. With [`Normals::TorchCuda`] it is k-diffusion's on a GPU
+    /// (`cpu=False`), with [`Normals::Counter`] no other system's.
+    ///
+    /// # Errors
+    /// Those of [`BrownianNoise::batched`], and [`Error::Value`] for more elements than `normals` can draw.
+    pub fn with_normals(
+        normals: Normals,
+        seeds: &[u64],
+        elements: usize,
+        sigma_min: f32,
+        sigma_max: f32,
+    ) -> Result<Self> {
+        let (min, max) = (sigma_min.into(), sigma_max.into());
+        let tree = |&seed| BrownianTree::with_normals(normals, seed, elements, min, max);
+        Ok(BrownianNoise { trees: seeds.par_iter().map(tree).collect::<Result<_>>()? })
     }
 
     /// Writes (W(`sigma_next`) - W(`sigma`)) / sqrt(|`sigma_next` - `sigma`|) to `out`, item after item.
@@ -277,7 +435,7 @@ impl BrownianNoise {
     /// `[sigma_min, sigma_max]` is shorter than the path's resolution of 1e-6, so that there is no noise to
     /// scale; [`Error::Shape`] if `out` does not hold one value per element.
     pub fn noise(&mut self, sigma: f32, sigma_next: f32, out: &mut [f32]) -> Result<()> {
-        let elements = self.trees.iter().map(|tree| tree.w.len()).sum();
+        let elements = self.trees.iter().map(|tree| tree.elements).sum();
         if out.len() != elements {
             return Err(wrong_length("brownian noise", elements, out.len()));
         }
@@ -292,13 +450,13 @@ impl BrownianNoise {
                 got: format!("[{sigma}, {sigma_next}]"),
             });
         }
-        let item = first.w.len().max(1);
-        for (tree, out) in self.trees.iter_mut().zip(out.chunks_exact_mut(item)) {
-            tree.increment(ta, tb, out)?;
-        }
+        let item = first.elements.max(1);
         let deviation = (sigma_next - sigma).abs().sqrt();
-        out.iter_mut().for_each(|noise| *noise /= deviation);
-        Ok(())
+        self.trees.par_iter_mut().zip(out.par_chunks_exact_mut(item)).try_for_each(|(tree, out)| {
+            tree.increment(ta, tb, out)?;
+            out.iter_mut().for_each(|noise| *noise /= deviation);
+            Ok(())
+        })
     }
 }
 
