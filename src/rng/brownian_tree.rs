@@ -1,5 +1,6 @@
 use rayon::prelude::*;
 
+use super::elementary::vectorised;
 use super::mt19937::parts;
 use super::normals::Draw;
 use super::{Normals, SeedSequence};
@@ -36,11 +37,10 @@ pub struct BrownianTree {
     normals: Normals,
     seeds: SeedSequence,
     root: Node,
-    elements: usize,
-    /// For each block of elements its rows of increments: row 0 over the whole of `[t0, t1]`, the others over the left
-    /// half of a node.
-    blocks: Vec<Vec<f32>>,
-    rows: usize,
+    /// The increment over the whole of `[t0, t1]`.
+    w: Vec<f32>,
+    /// The increments over the left half of the nodes that are kept.
+    rows: Vec<Vec<f32>>,
     spare_rows: Vec<usize>,
     queries: u64,
     noise: Vec<f32>,
@@ -61,8 +61,10 @@ struct Node {
 struct Halves {
     left: Node,
     right: Node,
-    /// Where the increments over the left half are.
+    /// Which of the tree's rows holds the increments over the left half.
     row: usize,
+    /// Whether the query under way has to know what the path moves within both halves.
+    needs_w: bool,
     /// Which of the noises drawn for the query under way is this node's, if it is new.
     noise: Option<usize>,
     last_query: u64,
@@ -81,7 +83,7 @@ struct Plan<'a> {
     start: f64,
     end: f64,
     new: Vec<Noise>,
-    rows: &'a mut usize,
+    rows: &'a mut Vec<Vec<f32>>,
     spare_rows: &'a mut Vec<usize>,
 }
 
@@ -89,7 +91,7 @@ struct Plan<'a> {
 struct Query<'a> {
     start: f64,
     end: f64,
-    rows: &'a mut [f32],
+    rows: Vec<&'a mut [f32]>,
     /// The noise of a new node for the elements of a wave, of which there are `stride`, after that of the last.
     noise: &'a [f32],
     stride: usize,
@@ -133,9 +135,8 @@ impl BrownianTree {
             normals,
             seeds,
             root,
-            elements,
-            blocks: w.chunks(BLOCK).map(<[f32]>::to_vec).collect(),
-            rows: 1,
+            w,
+            rows: Vec::new(),
             spare_rows: Vec::new(),
             queries: 0,
             noise: Vec::new(),
@@ -149,8 +150,8 @@ impl BrownianTree {
     /// [`Error::Value`] if a time is not finite, or if there is no memory for what the query draws;
     /// [`Error::Shape`] if `out` does not hold one value per element.
     pub fn increment(&mut self, ta: f64, tb: f64, out: &mut [f32]) -> Result<()> {
-        if out.len() != self.elements {
-            return Err(wrong_length("brownian tree", self.elements, out.len()));
+        if out.len() != self.w.len() {
+            return Err(wrong_length("brownian tree", self.w.len(), out.len()));
         }
         let (start, end) = self.resolve(ta, tb)?;
         out.fill(0.0);
@@ -193,21 +194,29 @@ impl BrownianTree {
             self.root.prune(&mut self.spare_rows, |halves| halves.noise.is_none());
             return Err(error);
         }
-        for wave in parts(self.elements, WAVE) {
+        for wave in parts(self.w.len(), WAVE) {
             self.draw(&mut new, wave.len());
-            let blocks = &mut self.blocks[wave.start / BLOCK..wave.end.div_ceil(BLOCK)];
             let (root, noise, stride) = (&self.root, &self.noise, wave.len());
+            let mut blocks: Vec<(&[f32], Query)> = self.w[wave.clone()]
+                .chunks(BLOCK)
+                .zip(out[wave.clone()].chunks_mut(BLOCK))
+                .enumerate()
+                .map(|(block, (w, out))| {
+                    (w, Query { start, end, rows: Vec::new(), noise, stride, first: block * BLOCK, out })
+                })
+                .collect();
+            for row in &mut self.rows {
+                for ((_, query), row) in blocks.iter_mut().zip(row[wave.clone()].chunks_mut(BLOCK)) {
+                    query.rows.push(row);
+                }
+            }
             let min_len = unless_worth_sharing(new.len() * wave.len());
-            let outs = out[wave].par_chunks_mut(BLOCK);
-            blocks.par_iter_mut().zip(outs).with_min_len(min_len).enumerate().for_each(
-                |(block, (rows, out))| {
-                    let mut w = [0.0; BLOCK];
-                    let w = &mut w[..out.len()];
-                    w.copy_from_slice(&rows[..out.len()]);
-                    let first = block * BLOCK;
-                    root.add_increment(w, &mut Query { start, end, rows, noise, stride, first, out });
-                },
-            );
+            blocks.into_par_iter().with_min_len(min_len).for_each(|(w, mut query)| {
+                let mut buffer = [0.0; BLOCK];
+                let buffer = &mut buffer[..w.len()];
+                buffer.copy_from_slice(w);
+                root.add_increment(buffer, &mut query);
+            });
         }
         let last = self.queries;
         self.root.prune(&mut self.spare_rows, |halves| halves.last_query == last);
@@ -216,18 +225,15 @@ impl BrownianTree {
 
     /// Makes room for all rows, and for the noise of `new` nodes.
     fn reserve(&mut self, new: usize) -> Result<()> {
-        let elements = self.elements;
-        for (n, block) in self.blocks.iter_mut().enumerate() {
-            let len = self.rows * BLOCK.min(elements - n * BLOCK);
-            extend(block, len, elements)?;
-        }
+        let elements = self.w.len();
+        self.rows.iter_mut().try_for_each(|row| extend(row, elements, elements))?;
         let wave = parts(elements, WAVE).map(|wave| wave.len()).max().unwrap_or(0);
         extend(&mut self.noise, new * wave, elements)
     }
 
     /// Draws the next `len` elements' noise for each of the new nodes.
     fn draw(&mut self, new: &mut [Noise], len: usize) {
-        let (normals, seeds, elements) = (self.normals, &self.seeds, self.elements);
+        let (normals, seeds, elements) = (self.normals, &self.seeds, self.w.len());
         new.par_iter_mut()
             .zip(self.noise.par_chunks_mut(len.max(1)))
             .with_min_len(unless_worth_sharing(len * 8))
@@ -270,10 +276,10 @@ impl Noise {
 }
 
 impl Node {
-    /// Splits what the query cuts.
-    fn plan(&mut self, plan: &mut Plan) {
+    /// Splits what the query cuts. Returns whether the query has to know what the path moves within this node.
+    fn plan(&mut self, plan: &mut Plan) -> bool {
         if plan.start <= self.start && self.end <= plan.end {
-            return;
+            return true;
         }
         let halves =
             self.halves.get_or_insert_with(|| plan.split(self.start, self.end, self.depth, self.key));
@@ -281,36 +287,44 @@ impl Node {
         if plan.start < halves.left.end {
             halves.left.plan(plan);
         }
-        if halves.right.start < plan.end {
-            halves.right.plan(plan);
-        }
+        let right_needs_w = halves.right.start < plan.end && halves.right.plan(plan);
+        halves.needs_w = halves.noise.is_some() || right_needs_w;
+        halves.needs_w
     }
 
-    /// Adds what the path moves within both this node and the query; `w` is what it moves within this node.
+    /// Whether the query has only to add what the path moves within this node.
+    fn is_within(&self, query: &Query) -> bool {
+        query.start <= self.start && self.end <= query.end
+    }
+
+    /// Adds what the path moves within both this node and the query; `w` is what it moves within this node, if that
+    /// is needed.
     fn add_increment(&self, w: &mut [f32], query: &mut Query) {
-        let (start, end) = (query.start, query.end);
         let halves = match &self.halves {
-            Some(halves) if start > self.start || self.end > end => halves,
-            _ => return query.out.iter_mut().zip(w).for_each(|(out, w)| *out += *w),
+            Some(halves) if !self.is_within(query) => halves,
+            _ => return add(query.out, w),
         };
-        let left_w = halves.draw(w, query);
-        match (start < halves.left.end, halves.right.start < end) {
-            (true, true) => {
-                let mut left = [0.0; BLOCK];
-                let left = &mut left[..w.len()];
-                left.copy_from_slice(left_w);
-                subtract(w, left);
-                halves.left.add_increment(left, query);
-                halves.right.add_increment(w, query);
-            }
-            (true, false) => {
+        halves.draw(w, query);
+        let goes_right = halves.right.start < query.end;
+        if query.start < halves.left.end {
+            let left_w = &*query.rows[halves.row];
+            if halves.left.is_within(query) {
+                add(query.out, left_w);
+            } else if goes_right {
+                let mut buffer = [0.0; BLOCK];
+                let buffer = &mut buffer[..w.len()];
+                buffer.copy_from_slice(left_w);
+                halves.left.add_increment(buffer, query);
+            } else {
                 w.copy_from_slice(left_w);
                 halves.left.add_increment(w, query);
             }
-            (false, _) => {
-                subtract(w, left_w);
-                halves.right.add_increment(w, query);
+        }
+        if goes_right {
+            if halves.needs_w {
+                subtract(w, query.rows[halves.row]);
             }
+            halves.right.add_increment(w, query);
         }
     }
 
@@ -328,15 +342,33 @@ impl Node {
     }
 }
 
+fn add(out: &mut [f32], w: &[f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (out, w) in out.iter_mut().zip(w) {
+                *out += w;
+            }
+        },
+    );
+}
+
 fn subtract(w: &mut [f32], left_w: &[f32]) {
-    w.iter_mut().zip(left_w).for_each(|(w, left)| *w -= left);
+    vectorised(
+        #[inline(always)]
+        || {
+            for (w, left) in w.iter_mut().zip(left_w) {
+                *w -= left;
+            }
+        },
+    );
 }
 
 impl Plan<'_> {
     fn split(&mut self, start: f64, end: f64, depth: u32, key: u64) -> Box<Halves> {
         let row = self.spare_rows.pop().unwrap_or_else(|| {
-            *self.rows += 1;
-            *self.rows - 1
+            self.rows.push(Vec::new());
+            self.rows.len() - 1
         });
         self.new.push(Noise { depth, key, draw: None });
         let midway = round(0.5 * (start + end));
@@ -345,6 +377,7 @@ impl Plan<'_> {
             left: half(start, midway, 2 * key),
             right: half(midway, end, 2 * key + 1),
             row,
+            needs_w: true,
             noise: Some(self.new.len() - 1),
             last_query: self.number,
         })
@@ -352,21 +385,24 @@ impl Plan<'_> {
 }
 
 impl Halves {
-    /// The left half's increments, made if they are new from the Brownian bridge over both halves.
-    fn draw<'a>(&self, w: &[f32], query: &'a mut Query) -> &'a [f32] {
-        let left_w = &mut query.rows[self.row * w.len()..][..w.len()];
-        if let Some(noise) = self.noise {
-            let per_time = 1.0 / (self.right.end - self.left.start);
-            let (left, right) = (self.left.end - self.left.start, self.right.end - self.right.start);
-            let deviation = (left * right * per_time).sqrt() as f32;
-            // Rounded where torch rounds: the mean is the product of three numbers, from left to right.
-            let (left, per_time) = (left as f32, per_time as f32);
-            let noise = &query.noise[noise * query.stride + query.first..][..w.len()];
-            for ((left_w, w), noise) in left_w.iter_mut().zip(w).zip(noise) {
-                *left_w = left * w * per_time + deviation * noise;
-            }
-        }
-        left_w
+    /// Makes the left half's increments, if they are new, from the Brownian bridge over both halves.
+    fn draw(&self, w: &[f32], query: &mut Query) {
+        let Some(noise) = self.noise else { return };
+        let per_time = 1.0 / (self.right.end - self.left.start);
+        let (left, right) = (self.left.end - self.left.start, self.right.end - self.right.start);
+        let deviation = (left * right * per_time).sqrt() as f32;
+        // Rounded where torch rounds: the mean is the product of three numbers, from left to right.
+        let (left, per_time) = (left as f32, per_time as f32);
+        let noise = &query.noise[noise * query.stride + query.first..];
+        let left_w = &mut *query.rows[self.row];
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((left_w, w), noise) in left_w.iter_mut().zip(w).zip(noise) {
+                    *left_w = left * w * per_time + deviation * noise;
+                }
+            },
+        );
     }
 }
 
@@ -435,7 +471,7 @@ impl BrownianNoise {
     /// `[sigma_min, sigma_max]` is shorter than the path's resolution of 1e-6, so that there is no noise to
     /// scale; [`Error::Shape`] if `out` does not hold one value per element.
     pub fn noise(&mut self, sigma: f32, sigma_next: f32, out: &mut [f32]) -> Result<()> {
-        let elements = self.trees.iter().map(|tree| tree.elements).sum();
+        let elements = self.trees.iter().map(|tree| tree.w.len()).sum();
         if out.len() != elements {
             return Err(wrong_length("brownian noise", elements, out.len()));
         }
@@ -450,7 +486,7 @@ impl BrownianNoise {
                 got: format!("[{sigma}, {sigma_next}]"),
             });
         }
-        let item = first.elements.max(1);
+        let item = first.w.len().max(1);
         let deviation = (sigma_next - sigma).abs().sqrt();
         self.trees.par_iter_mut().zip(out.par_chunks_exact_mut(item)).try_for_each(|(tree, out)| {
             tree.increment(ta, tb, out)?;
