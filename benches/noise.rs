@@ -2,7 +2,7 @@
 #![allow(missing_docs)] // What the macros below make has none.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use noisefork::rng::{BrownianNoise, Mt19937};
+use noisefork::rng::{BrownianNoise, CounterStream, Mt19937, Normals, Philox, Topology};
 use std::hint::black_box;
 
 /// A latent of 512 x 512 pixels, and sixteen of 1024 x 1024.
@@ -21,12 +21,19 @@ fn first_noise(c: &mut Criterion) {
     for (shape, elements) in SIZES {
         let mut out = vec![0.0; elements];
         group.throughput(Throughput::Elements(elements as u64));
-        group.bench_function(BenchmarkId::new("torch cpu", shape), |bench| {
-            let mut generator = Mt19937::new(1);
-            generator.randn(&mut out);
-            assert_normal(&out);
-            bench.iter(|| generator.randn(black_box(&mut out)));
-        });
+        let mut run = |source: &str, draw: &mut dyn FnMut(&mut [f32])| {
+            group.bench_function(BenchmarkId::new(source, shape), |bench| {
+                draw(&mut out);
+                assert_normal(&out);
+                bench.iter(|| draw(black_box(&mut out)));
+            });
+        };
+        let mut cpu = Mt19937::new(1);
+        run("torch cpu", &mut |out| cpu.randn(out));
+        let mut cuda = Philox::new(1, Topology::H100);
+        run("torch cuda", &mut |out| cuda.randn(out).unwrap());
+        let mut draws = 0..;
+        run("counter", &mut |out| CounterStream::new(1).randn(0, draws.next().unwrap(), 0, out));
     }
 }
 
@@ -43,15 +50,24 @@ fn brownian_step(c: &mut Criterion) {
         let mut out = vec![0.0; elements];
         group.throughput(Throughput::Elements(elements as u64));
         group.sample_size(20);
-        group.bench_function(BenchmarkId::new("torch cpu", shape), |bench| {
-            let mut noise = BrownianNoise::new(1, elements, sigmas[19], sigmas[0]).unwrap();
+        let sources = [
+            ("torch cpu", Normals::TorchCpu),
+            ("torch cuda", Normals::TorchCuda(Topology::H100)),
+            ("counter", Normals::Counter),
+        ];
+        for (source, normals) in sources {
+            let (min, max) = (sigmas[sigmas.len() - 1], sigmas[0]);
+            let mut noise = BrownianNoise::with_normals(normals, &[1], elements, min, max).unwrap();
             let mut steps = sigmas.array_windows().cycle();
-            bench.iter(|| {
+            let mut step = || {
                 let &[sigma, sigma_next] = steps.next().unwrap();
                 noise.noise(sigma, sigma_next, black_box(&mut out)).unwrap();
-            });
+            };
+            // Once along the levels, so that what is timed allocates nothing.
+            (1..sigmas.len()).for_each(|_| step());
+            group.bench_function(BenchmarkId::new(source, shape), |bench| bench.iter(&mut step));
             assert_normal(&out);
-        });
+        }
     }
 }
 

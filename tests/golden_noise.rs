@@ -391,3 +391,20 @@ fn cuda_randn_is_what_an_rtx_a4000_printed() {
         assert_close(&format!("row {row}"), &got, &want, 3.0 * PRINTED);
     }
 }
+
+/// github.com/kapilsh/cuda-mode-lecture prints draws of 80, 10 and 80 values in a row under seed 0, some of them here.
+#[test]
+fn cuda_draws_in_a_row_are_what_was_printed() {
+    let mut generator = Philox::new(0, Topology::T4);
+    let mut draw = |elements| {
+        let mut out = vec![f32::NAN; elements];
+        generator.randn(&mut out).unwrap();
+        out
+    };
+    let first = [0.6852, -0.4124, -0.6738, -0.5404, 0.6898, -1.5517, 0.3805, -0.0436, 0.3597, -0.5043];
+    assert_close("first draw", &draw(80)[70..], &first, PRINTED);
+    let second = [0.1808, -0.5523, 0.9238, -0.7350, 1.3800, 0.8676, 0.1297, -0.9406, 0.8109, 0.8821];
+    assert_close("second draw", &draw(10), &second, PRINTED);
+    let third = [2.5441, -0.7163, -0.4934, 0.1267, 0.1014, -0.4035, 0.9023, 0.8099, -0.6884, 0.1372];
+    assert_close("third draw", &draw(80)[..10], &third, PRINTED);
+}

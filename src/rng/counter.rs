@@ -67,3 +67,21 @@ impl CounterStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::elementary::assert_same_bits_at_every_width;
+
+    #[test]
+    fn a_fill_is_the_same_at_every_width() {
+        assert_same_bits_at_every_width(
+            #[inline(always)]
+            || {
+                let mut out = vec![0.0; 10_001];
+                CounterStream::new(1).fill(2, 3, 5, &mut out);
+                out
+            },
+        );
+    }
+}

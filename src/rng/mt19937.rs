@@ -372,3 +372,21 @@ pub(super) fn item_range(
     })?;
     Ok((total, item * elements..(item + 1) * elements))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::elementary::assert_same_bits_at_every_width;
+
+    #[test]
+    fn randn_is_the_same_at_every_width() {
+        assert_same_bits_at_every_width(
+            #[inline(always)]
+            || {
+                let mut out = vec![0.0; 100_003];
+                Mt19937::new(1).randn_portable(&mut out);
+                out
+            },
+        );
+    }
+}

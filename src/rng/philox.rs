@@ -38,9 +38,9 @@ fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 #[inline(always)]
 pub(super) fn words(counter: impl Fn(usize) -> [u32; 4], key: [u32; 2]) -> [[u32; LANES]; WORDS] {
     let mut words = [[0; LANES]; WORDS];
-    for lane in 0..LANES {
-        let [a, b, c, d] = philox4x32_10(counter(lane), key);
-        (words[0][lane], words[1][lane], words[2][lane], words[3][lane]) = (a, b, c, d);
+    let [a, b, c, d] = &mut words;
+    for (lane, (((a, b), c), d)) in a.iter_mut().zip(b).zip(c).zip(d).enumerate() {
+        [*a, *b, *c, *d] = philox4x32_10(counter(lane), key);
     }
     words
 }
@@ -284,6 +284,21 @@ fn split<'a>(mut rows: [Row<'a>; WORDS], at: usize) -> ([Row<'a>; WORDS], [Row<'
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::elementary::assert_same_bits_at_every_width;
+
+    #[test]
+    fn a_fill_is_the_same_at_every_width() {
+        assert_same_bits_at_every_width(
+            #[inline(always)]
+            || {
+                let mut out = vec![0.0; 4 * 10_000];
+                let mut rows = out.chunks_mut(10_000).map(|values| Row { thread: 0, values });
+                let rows = std::array::from_fn(|_| rows.next().unwrap());
+                Topology::H100.draw(1, 40_000).fill_rows_portable(0, 0..10_000, rows);
+                out
+            },
+        );
+    }
 
     /// The known answers of the Random123 library.
     #[test]
