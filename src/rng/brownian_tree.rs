@@ -15,7 +15,7 @@ const MAX_TIME: f64 = 1e6;
 /// Elements that go down the tree together, so that a path's values stay in the nearest cache.
 const BLOCK: usize = 2048;
 /// Elements, a multiple of [`BLOCK`], whose noise for all new nodes is drawn before it is used. A node's noise is a
-/// sequence, so threads share the nodes there, and the blocks here. Half and a quarter of it are slower, and so are
+/// sequence, so threads share the nodes there, and the blocks here. Half and a quarter of it are no faster, nor are
 /// blocks of half and twice the size.
 const WAVE: usize = 1 << 14;
 /// Values to draw below which waking other threads costs more than it saves.
