@@ -3,7 +3,7 @@
 mod support;
 
 use half::{bf16, f16};
-use noisefork::rng::{BrownianNoise, BrownianTree, Mt19937, SeedSequence, prepare_noise};
+use noisefork::rng::{BrownianNoise, BrownianTree, Mt19937, Philox, SeedSequence, Topology, prepare_noise};
 use proptest::prelude::*;
 use support::compare::{assert_close, max_abs};
 use support::golden::{Case, Golden};
@@ -313,4 +313,99 @@ fn noise_is_standard_normal() {
     let mut noise = vec![f32::NAN; 1_000_000];
     BrownianNoise::new(4, noise.len(), 0.03, 14.6).unwrap().noise(6.0, 4.5, &mut noise).unwrap();
     assert_standard_normal("brownian noise", &noise);
+}
+
+fn cuda_randn(seed: u64, topology: Topology, elements: usize) -> Vec<f32> {
+    let mut out = vec![f32::NAN; elements];
+    Philox::new(seed, topology).randn(&mut out).unwrap();
+    out
+}
+
+/// What torch prints has four digits after the point, and a GPU's fast sine and cosine err in the fifth.
+const PRINTED: f64 = 1.2e-4;
+
+/// AUTOMATIC1111's `rng_philox.py` says what a GPU draws under seed 0: the first 12 values, from an emulation in `f64`.
+#[test]
+fn cuda_randn_of_few_values_is_what_a1111_expects() {
+    let want = [
+        -0.924_662_6,
+        -0.425_344_15,
+        -2.643_845_8,
+        0.145_183_88,
+        -0.120_866_47,
+        -0.579_725_6,
+        -0.622_851_2,
+        -0.328_387_1,
+        -1.074_542_3,
+        -0.363_144_07,
+        -1.671_050_7,
+        2.265_505,
+    ];
+    check_close("seed 0", &cuda_randn(0, Topology::T4, 12), &want);
+}
+
+/// github.com/pytorch/pytorch/issues/143086: the ends of 9,483,264 values on an H100 and an A100.
+#[test]
+fn cuda_randn_of_many_values_is_what_h100_and_a100_printed() {
+    let gpus = [(Topology::H100, [-0.6970, -0.7780, 0.3267]), (Topology::A100, [0.1549, -0.6797, -0.1656])];
+    for (topology, last) in gpus {
+        let got = cuda_randn(1, topology, 49 * 12 * 112 * 144);
+        assert_close("first", &got[..3], &[-0.2963, 2.6764, -0.1408], PRINTED);
+        assert_close("last", &got[got.len() - 3..], &last, PRINTED);
+    }
+}
+
+/// github.com/pytorch/pytorch/issues/158398: rows of 64 x 2048 values on an RTX 3060.
+#[test]
+fn cuda_randn_is_what_an_rtx_3060_printed() {
+    let got = cuda_randn(42, Topology::new(28, 1536).unwrap(), 64 * 2048);
+    let rows: [(usize, [f32; 6]); 6] = [
+        (0, [0.1940, 2.1614, -0.1721, 1.4540, -2.7733, -0.8932]),
+        (1, [-0.4574, 0.8063, 0.1580, 0.1124, 0.2769, -1.2535]),
+        (2, [1.1346, -0.6329, -0.9147, -1.0001, -1.1552, -0.6955]),
+        (61, [-0.4861, 0.3358, 1.0578, -0.7282, 0.5087, 0.1318]),
+        (62, [0.7881, 0.8339, -1.1424, -0.6297, -1.1112, -0.4091]),
+        (63, [-1.2356, -0.4083, -0.4695, -0.4841, 1.2850, -0.0282]),
+    ];
+    for (row, want) in rows {
+        let values = &got[row * 2048..][..2048];
+        assert_close(&format!("row {row}"), &[&values[..3], &values[2045..]].concat(), &want, PRINTED);
+    }
+}
+
+/// github.com/pytorch/pytorch/issues/97097: rows of 1000 x 100 values of mean 5 and variance 5 on an RTX A4000.
+#[test]
+fn cuda_randn_is_what_an_rtx_a4000_printed() {
+    let got = cuda_randn(14, Topology::new(48, 1536).unwrap(), 1000 * 100);
+    let rows: [(usize, [f32; 6]); 6] = [
+        (0, [2.8731, 5.2727, 2.9889, 1.6853, 9.6331, 6.6319]),
+        (1, [3.9968, 3.8097, 5.7328, 4.4029, 3.9804, 7.4698]),
+        (2, [6.5552, 4.0857, 4.2315, 2.7704, 3.5479, 3.3063]),
+        (997, [8.6297, 2.3137, 6.2596, 7.9358, 4.4697, 2.7475]),
+        (998, [7.0551, 7.8583, 3.9990, 4.1139, 8.9315, 4.2042]),
+        (999, [2.7337, 2.2106, 7.7815, 8.2207, 6.5395, 4.2604]),
+    ];
+    for (row, want) in rows {
+        let values = &got[row * 100..][..100];
+        let got: Vec<f32> =
+            [&values[..3], &values[97..]].concat().iter().map(|z| 5.0 + 5f32.sqrt() * z).collect();
+        assert_close(&format!("row {row}"), &got, &want, 3.0 * PRINTED);
+    }
+}
+
+/// github.com/kapilsh/cuda-mode-lecture prints draws of 80, 10 and 80 values in a row under seed 0, some of them here.
+#[test]
+fn cuda_draws_in_a_row_are_what_was_printed() {
+    let mut generator = Philox::new(0, Topology::T4);
+    let mut draw = |elements| {
+        let mut out = vec![f32::NAN; elements];
+        generator.randn(&mut out).unwrap();
+        out
+    };
+    let first = [0.6852, -0.4124, -0.6738, -0.5404, 0.6898, -1.5517, 0.3805, -0.0436, 0.3597, -0.5043];
+    assert_close("first draw", &draw(80)[70..], &first, PRINTED);
+    let second = [0.1808, -0.5523, 0.9238, -0.7350, 1.3800, 0.8676, 0.1297, -0.9406, 0.8109, 0.8821];
+    assert_close("second draw", &draw(10), &second, PRINTED);
+    let third = [2.5441, -0.7163, -0.4934, 0.1267, 0.1014, -0.4035, 0.9023, 0.8099, -0.6884, 0.1372];
+    assert_close("third draw", &draw(80)[..10], &third, PRINTED);
 }

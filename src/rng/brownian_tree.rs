@@ -1,4 +1,9 @@
-use super::{Mt19937, SeedSequence};
+use rayon::prelude::*;
+
+use super::elementary::vectorised;
+use super::mt19937::parts;
+use super::normals::Draw;
+use super::{Normals, SeedSequence};
 use crate::error::{Error, Result};
 
 /// Words of entropy per node, as torchsde's `BrownianTree` sets it.
@@ -9,6 +14,12 @@ const TICKS: f64 = 1e6;
 const MAX_TIME: f64 = 1e6;
 /// Elements that go down the tree together, so that a path's values stay in the nearest cache.
 const BLOCK: usize = 2048;
+/// Elements, a multiple of [`BLOCK`], whose noise for all new nodes is drawn before it is used. A node's noise is a
+/// sequence, so threads share the nodes there, and the blocks here. Half and a quarter of it are no faster, nor are
+/// blocks of half and twice the size.
+const WAVE: usize = 1 << 14;
+/// Values to draw below which waking other threads costs more than it saves.
+const WORTH_SHARING: usize = 1 << 15;
 
 /// One Brownian path per element, fixed by a seed alone: `torchsde.BrownianTree` (0.2.6) with its default
 /// tolerance of 1e-6 and pool size of 24.
@@ -18,15 +29,22 @@ const BLOCK: usize = 2048;
 ///
 /// Between queries it keeps the values that a query which shares an end with the last one needs again: up to
 /// 50 times `elements` values for an interval of a typical length.
+///
+/// # Cost
+/// A step to a new time draws a value per element at each of the 20 or so levels of the tree below the steps seen
+/// before, computes with it once, and keeps it: there is no less to do. The draws, 0.75 ns each, are most of it.
 #[derive(Debug, Clone)]
 pub struct BrownianTree {
+    normals: Normals,
     seeds: SeedSequence,
     root: Node,
     /// The increment over the whole of `[t0, t1]`.
     w: Vec<f32>,
+    /// The increments over the left half of the nodes that are kept.
+    rows: Vec<Vec<f32>>,
+    spare_rows: Vec<usize>,
     queries: u64,
-    spare: Vec<Vec<f32>>,
-    blocks: Vec<Vec<f32>>,
+    noise: Vec<f32>,
 }
 
 /// A dyadic interval.
@@ -44,30 +62,59 @@ struct Node {
 struct Halves {
     left: Node,
     right: Node,
-    /// The increment over the left half, as far as it was drawn.
-    left_w: Vec<f32>,
-    noise: Mt19937,
+    /// Which of the tree's rows holds the increments over the left half.
+    row: usize,
+    /// Whether the query under way has to know what the path moves within both halves.
+    needs_w: bool,
+    /// Which of the noises drawn for the query under way is this node's, if it is new.
+    noise: Option<usize>,
     last_query: u64,
+}
+
+/// The noise of a new node.
+struct Noise {
+    depth: u32,
+    key: u64,
+    draw: Option<Draw>,
+}
+
+/// What a query will need, found before anything is drawn.
+struct Plan<'a> {
+    number: u64,
+    start: f64,
+    end: f64,
+    new: Vec<Noise>,
+    rows: &'a mut Vec<Vec<f32>>,
+    spare_rows: &'a mut Vec<usize>,
 }
 
 /// The part of a query that concerns one block of elements.
 struct Query<'a> {
-    number: u64,
     start: f64,
     end: f64,
-    seeds: &'a SeedSequence,
-    elements: std::ops::Range<usize>,
+    rows: Vec<&'a mut [f32]>,
+    /// The noise of a new node for the elements of a wave, of which there are `stride`, after that of the last.
+    noise: &'a [f32],
+    stride: usize,
+    /// Where these elements begin in the wave.
+    first: usize,
     out: &'a mut [f32],
-    spare: &'a mut Vec<Vec<f32>>,
-    blocks: &'a mut Vec<Vec<f32>>,
 }
 
 impl BrownianTree {
     /// The paths of `elements` values from time `t0` to `t1`, all determined by `seed`.
     ///
     /// # Errors
-    /// [`Error::Value`] unless -1e6 <= `t0` <= `t1` <= 1e6.
+    /// [`Error::Value`] unless -1e6 <= `t0` <= `t1` <= 1e6 and there is memory for `elements` values.
     pub fn new(seed: u64, elements: usize, t0: f64, t1: f64) -> Result<Self> {
+        Self::with_normals(Normals::TorchCpu, seed, elements, t0, t1)
+    }
+
+    /// The same tree over other normal values.
+    ///
+    /// # Errors
+    /// Those of [`BrownianTree::new`], and [`Error::Value`] for more elements than `normals` can draw.
+    pub fn with_normals(normals: Normals, seed: u64, elements: usize, t0: f64, t1: f64) -> Result<Self> {
         if !(-MAX_TIME <= t0 && t0 <= t1 && t1 <= MAX_TIME) {
             return Err(Error::Value {
                 op: "brownian tree",
@@ -76,21 +123,33 @@ impl BrownianTree {
                 got: format!("[{t0}, {t1}]"),
             });
         }
+        normals.check("brownian tree", elements)?;
         let seeds = SeedSequence::with_pool_size(&[seed as u32, (seed >> 32) as u32], POOL_SIZE);
-        let mut w = vec![0.0; elements];
+        let mut w = Vec::new();
+        extend(&mut w, elements, elements)?;
         let [w_seed] = seeds.generate_state();
-        Mt19937::new(w_seed.into()).randn(&mut w);
+        normals.draw(w_seed.into(), elements).fill(&mut w);
         let deviation = (t1 - t0).sqrt() as f32;
         w.iter_mut().for_each(|w| *w *= deviation);
         let root = Node { start: round(t0), end: round(t1), depth: 0, key: 0, halves: None };
-        Ok(BrownianTree { seeds, root, w, queries: 0, spare: Vec::new(), blocks: Vec::new() })
+        Ok(BrownianTree {
+            normals,
+            seeds,
+            root,
+            w,
+            rows: Vec::new(),
+            spare_rows: Vec::new(),
+            queries: 0,
+            noise: Vec::new(),
+        })
     }
 
     /// Writes W(`tb`) - W(`ta`), which has variance |`tb` - `ta`|, to `out`. Zero for an interval that lies
     /// outside of `[t0, t1]` or is shorter than the rounding of times.
     ///
     /// # Errors
-    /// [`Error::Value`] if a time is not finite; [`Error::Shape`] if `out` does not hold one value per element.
+    /// [`Error::Value`] if a time is not finite, or if there is no memory for what the query draws;
+    /// [`Error::Shape`] if `out` does not hold one value per element.
     pub fn increment(&mut self, ta: f64, tb: f64, out: &mut [f32]) -> Result<()> {
         if out.len() != self.w.len() {
             return Err(wrong_length("brownian tree", self.w.len(), out.len()));
@@ -98,7 +157,7 @@ impl BrownianTree {
         let (start, end) = self.resolve(ta, tb)?;
         out.fill(0.0);
         if start < end {
-            self.add_increment(start, end, out);
+            self.add_increment(start, end, out)?;
         }
         if ta > tb {
             out.iter_mut().for_each(|w| *w = -*w);
@@ -120,111 +179,231 @@ impl BrownianTree {
         Ok((resolve(ta.min(tb)), resolve(ta.max(tb))))
     }
 
-    fn add_increment(&mut self, start: f64, end: f64, out: &mut [f32]) {
+    fn add_increment(&mut self, start: f64, end: f64, out: &mut [f32]) -> Result<()> {
         self.queries += 1;
-        // The last block takes the remainder: what it draws must end as a draw of all the elements would.
-        let blocks = (self.w.len() / BLOCK).max(1);
-        for block in 0..blocks {
-            let last = if block + 1 == blocks { self.w.len() } else { (block + 1) * BLOCK };
-            let elements = block * BLOCK..last;
-            self.root.add_increment(
-                &self.w[elements.clone()],
-                &mut Query {
-                    number: self.queries,
-                    start,
-                    end,
-                    seeds: &self.seeds,
-                    out: &mut out[elements.clone()],
-                    elements,
-                    spare: &mut self.spare,
-                    blocks: &mut self.blocks,
-                },
-            );
+        let mut plan = Plan {
+            number: self.queries,
+            start,
+            end,
+            new: Vec::new(),
+            rows: &mut self.rows,
+            spare_rows: &mut self.spare_rows,
+        };
+        self.root.plan(&mut plan);
+        let mut new = plan.new;
+        if let Err(error) = self.reserve(new.len()) {
+            self.root.prune(&mut self.spare_rows, |halves| halves.noise.is_none());
+            return Err(error);
         }
-        self.root.prune(self.queries, &mut self.spare);
+        for wave in parts(self.w.len(), WAVE) {
+            self.draw(&mut new, wave.len());
+            let (root, noise, stride) = (&self.root, &self.noise, wave.len());
+            let mut blocks: Vec<(&[f32], Query)> = self.w[wave.clone()]
+                .chunks(BLOCK)
+                .zip(out[wave.clone()].chunks_mut(BLOCK))
+                .enumerate()
+                .map(|(block, (w, out))| {
+                    (w, Query { start, end, rows: Vec::new(), noise, stride, first: block * BLOCK, out })
+                })
+                .collect();
+            for row in &mut self.rows {
+                for ((_, query), row) in blocks.iter_mut().zip(row[wave.clone()].chunks_mut(BLOCK)) {
+                    query.rows.push(row);
+                }
+            }
+            let min_len = unless_worth_sharing(new.len() * wave.len());
+            blocks.into_par_iter().with_min_len(min_len).for_each(|(w, mut query)| {
+                let mut buffer = [0.0; BLOCK];
+                let buffer = &mut buffer[..w.len()];
+                buffer.copy_from_slice(w);
+                root.add_increment(buffer, &mut query);
+            });
+        }
+        let last = self.queries;
+        self.root.prune(&mut self.spare_rows, |halves| halves.last_query == last);
+        Ok(())
+    }
+
+    /// Makes room for all rows, and for the noise of `new` nodes.
+    fn reserve(&mut self, new: usize) -> Result<()> {
+        let elements = self.w.len();
+        self.rows.iter_mut().try_for_each(|row| extend(row, elements, elements))?;
+        let wave = parts(elements, WAVE).map(|wave| wave.len()).max().unwrap_or(0);
+        extend(&mut self.noise, new * wave, elements)
+    }
+
+    /// Draws the next `len` elements' noise for each of the new nodes.
+    fn draw(&mut self, new: &mut [Noise], len: usize) {
+        let (normals, seeds, elements) = (self.normals, &self.seeds, self.w.len());
+        new.par_iter_mut()
+            .zip(self.noise.par_chunks_mut(len.max(1)))
+            .with_min_len(unless_worth_sharing(len * 8))
+            .for_each(|(noise, out)| noise.fill(normals, seeds, elements, out));
+    }
+}
+
+/// The length below which rayon does not divide work of so many values.
+fn unless_worth_sharing(values: usize) -> usize {
+    if values < WORTH_SHARING { usize::MAX } else { 1 }
+}
+
+/// Makes `values` at least `len` long, on behalf of a tree of `elements`.
+fn extend(values: &mut Vec<f32>, len: usize, elements: usize) -> Result<()> {
+    let len = len.max(values.len());
+    values.try_reserve_exact(len - values.len()).map_err(|_| Error::Value {
+        op: "brownian tree",
+        what: "elements",
+        expected: "few enough for their paths to fit into memory".to_owned(),
+        got: elements.to_string(),
+    })?;
+    values.resize(len, 0.0);
+    Ok(())
+}
+
+impl Noise {
+    /// The node's next values.
+    fn fill(&mut self, normals: Normals, seeds: &SeedSequence, elements: usize, out: &mut [f32]) {
+        let draw = self.draw.get_or_insert_with(|| {
+            let (low, high) = (self.key as u32, (self.key >> 32) as u32);
+            let seeds = match high {
+                0 => seeds.child(&[low, self.depth]),
+                _ => seeds.child(&[low, high, self.depth]),
+            };
+            let [w_seed] = seeds.generate_state();
+            normals.draw(w_seed.into(), elements)
+        });
+        draw.fill(out);
     }
 }
 
 impl Node {
-    /// Adds what the path moves within both this node and the query; `w` is what it moves within this node.
-    fn add_increment(&mut self, w: &[f32], query: &mut Query) {
-        if query.start <= self.start && self.end <= query.end {
-            query.out.iter_mut().zip(w).for_each(|(out, w)| *out += w);
-            return;
+    /// Splits what the query cuts. Returns whether the query has to know what the path moves within this node.
+    fn plan(&mut self, plan: &mut Plan) -> bool {
+        if plan.start <= self.start && self.end <= plan.end {
+            return true;
         }
-        let halves = self.split(query);
-        halves.last_query = query.number;
-        halves.draw(w, query.elements.end);
-        let Halves { left, right, left_w, .. } = halves;
-        let left_w = &left_w[query.elements.clone()];
-        if query.start < left.end {
-            left.add_increment(left_w, query);
+        let halves =
+            self.halves.get_or_insert_with(|| plan.split(self.start, self.end, self.depth, self.key));
+        halves.last_query = plan.number;
+        if plan.start < halves.left.end {
+            halves.left.plan(plan);
         }
-        if right.start < query.end {
-            let mut right_w = query.blocks.pop().unwrap_or_default();
-            right_w.clear();
-            right_w.extend(w.iter().zip(left_w).map(|(w, left)| w - left));
-            right.add_increment(&right_w, query);
-            query.blocks.push(right_w);
+        let right_needs_w = halves.right.start < plan.end && halves.right.plan(plan);
+        halves.needs_w = halves.noise.is_some() || right_needs_w;
+        halves.needs_w
+    }
+
+    /// Whether the query has only to add what the path moves within this node.
+    fn is_within(&self, query: &Query) -> bool {
+        query.start <= self.start && self.end <= query.end
+    }
+
+    /// Adds what the path moves within both this node and the query; `w` is what it moves within this node, if that
+    /// is needed.
+    fn add_increment(&self, w: &mut [f32], query: &mut Query) {
+        let halves = match &self.halves {
+            Some(halves) if !self.is_within(query) => halves,
+            _ => return add(query.out, w),
+        };
+        halves.draw(w, query);
+        let goes_right = halves.right.start < query.end;
+        if query.start < halves.left.end {
+            let left_w = &*query.rows[halves.row];
+            if halves.left.is_within(query) {
+                add(query.out, left_w);
+            } else if goes_right {
+                let mut buffer = [0.0; BLOCK];
+                let buffer = &mut buffer[..w.len()];
+                buffer.copy_from_slice(left_w);
+                halves.left.add_increment(buffer, query);
+            } else {
+                w.copy_from_slice(left_w);
+                halves.left.add_increment(w, query);
+            }
+        }
+        if goes_right {
+            if halves.needs_w {
+                subtract(w, query.rows[halves.row]);
+            }
+            halves.right.add_increment(w, query);
         }
     }
 
-    fn split(&mut self, query: &mut Query) -> &mut Halves {
-        let Node { start, end, depth, key, ref mut halves } = *self;
-        halves.get_or_insert_with(|| {
-            let midway = round(0.5 * (start + end));
-            let (low, high) = (key as u32, (key >> 32) as u32);
-            let seeds = match high {
-                0 => query.seeds.child(&[low, depth]),
-                _ => query.seeds.child(&[low, high, depth]),
-            };
-            let [w_seed] = seeds.generate_state();
-            let mut left_w = query.spare.pop().unwrap_or_default();
-            left_w.clear();
-            let half = |start, end, key| Node { start, end, depth: depth + 1, key, halves: None };
-            Box::new(Halves {
-                left: half(start, midway, 2 * key),
-                right: half(midway, end, 2 * key + 1),
-                left_w,
-                noise: Mt19937::new(w_seed.into()),
-                last_query: query.number,
-            })
-        })
-    }
-
-    /// Gives back what the last query did not need.
-    fn prune(&mut self, last_query: u64, spare: &mut Vec<Vec<f32>>) {
+    /// Drops what is not to be kept.
+    fn prune(&mut self, spare_rows: &mut Vec<usize>, keep: impl Fn(&Halves) -> bool + Copy) {
         let Some(mut halves) = self.halves.take() else { return };
-        halves.left.prune(last_query, spare);
-        halves.right.prune(last_query, spare);
-        if halves.last_query == last_query {
+        halves.left.prune(spare_rows, keep);
+        halves.right.prune(spare_rows, keep);
+        if keep(&halves) {
+            halves.noise = None;
             self.halves = Some(halves);
         } else {
-            spare.push(halves.left_w);
+            spare_rows.push(halves.row);
         }
     }
 }
 
+fn add(out: &mut [f32], w: &[f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (out, w) in out.iter_mut().zip(w) {
+                *out += w;
+            }
+        },
+    );
+}
+
+fn subtract(w: &mut [f32], left_w: &[f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (w, left) in w.iter_mut().zip(left_w) {
+                *w -= left;
+            }
+        },
+    );
+}
+
+impl Plan<'_> {
+    fn split(&mut self, start: f64, end: f64, depth: u32, key: u64) -> Box<Halves> {
+        let row = self.spare_rows.pop().unwrap_or_else(|| {
+            self.rows.push(Vec::new());
+            self.rows.len() - 1
+        });
+        self.new.push(Noise { depth, key, draw: None });
+        let midway = round(0.5 * (start + end));
+        let half = |start, end, key| Node { start, end, depth: depth + 1, key, halves: None };
+        Box::new(Halves {
+            left: half(start, midway, 2 * key),
+            right: half(midway, end, 2 * key + 1),
+            row,
+            needs_w: true,
+            noise: Some(self.new.len() - 1),
+            last_query: self.number,
+        })
+    }
+}
+
 impl Halves {
-    /// Draws the left half's increment, up to element `end`, from the Brownian bridge over both halves.
-    ///
-    /// `w` is the increment over both, for the elements that end there.
-    fn draw(&mut self, w: &[f32], end: usize) {
-        let drawn = self.left_w.len();
-        if drawn >= end {
-            return;
-        }
+    /// Makes the left half's increments, if they are new, from the Brownian bridge over both halves.
+    fn draw(&self, w: &[f32], query: &mut Query) {
+        let Some(noise) = self.noise else { return };
         let per_time = 1.0 / (self.right.end - self.left.start);
         let (left, right) = (self.left.end - self.left.start, self.right.end - self.right.start);
         let deviation = (left * right * per_time).sqrt() as f32;
         // Rounded where torch rounds: the mean is the product of three numbers, from left to right.
         let (left, per_time) = (left as f32, per_time as f32);
-        self.left_w.resize(end, 0.0);
-        let new = &mut self.left_w[drawn..];
-        self.noise.randn(new);
-        for (left_w, w) in new.iter_mut().zip(w) {
-            *left_w = left * w * per_time + deviation * *left_w;
-        }
+        let noise = &query.noise[noise * query.stride + query.first..];
+        let left_w = &mut *query.rows[self.row];
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((left_w, w), noise) in left_w.iter_mut().zip(w).zip(noise) {
+                    *left_w = left * w * per_time + deviation * noise;
+                }
+            },
+        );
     }
 }
 
@@ -261,10 +440,26 @@ impl BrownianNoise {
     /// [`BrownianNoise::new`] makes of its seed.
     ///
     /// # Errors
-    /// [`Error::Value`] unless -1e6 <= `sigma_min` <= `sigma_max` <= 1e6.
+    /// [`Error::Value`] unless -1e6 <= `sigma_min` <= `sigma_max` <= 1e6 and there is memory for the values.
     pub fn batched(seeds: &[u64], elements: usize, sigma_min: f32, sigma_max: f32) -> Result<Self> {
-        let tree = |&seed| BrownianTree::new(seed, elements, sigma_min.into(), sigma_max.into());
-        Ok(BrownianNoise { trees: seeds.iter().map(tree).collect::<Result<_>>()? })
+        Self::with_normals(Normals::TorchCpu, seeds, elements, sigma_min, sigma_max)
+    }
+
+    /// The same noise over other normal values. With [`Normals::TorchCuda`] it is k-diffusion's on a GPU
+    /// (`cpu=False`), with [`Normals::Counter`] no other system's.
+    ///
+    /// # Errors
+    /// Those of [`BrownianNoise::batched`], and [`Error::Value`] for more elements than `normals` can draw.
+    pub fn with_normals(
+        normals: Normals,
+        seeds: &[u64],
+        elements: usize,
+        sigma_min: f32,
+        sigma_max: f32,
+    ) -> Result<Self> {
+        let (min, max) = (sigma_min.into(), sigma_max.into());
+        let tree = |&seed| BrownianTree::with_normals(normals, seed, elements, min, max);
+        Ok(BrownianNoise { trees: seeds.par_iter().map(tree).collect::<Result<_>>()? })
     }
 
     /// Writes (W(`sigma_next`) - W(`sigma`)) / sqrt(|`sigma_next` - `sigma`|) to `out`, item after item.
@@ -293,12 +488,12 @@ impl BrownianNoise {
             });
         }
         let item = first.w.len().max(1);
-        for (tree, out) in self.trees.iter_mut().zip(out.chunks_exact_mut(item)) {
-            tree.increment(ta, tb, out)?;
-        }
         let deviation = (sigma_next - sigma).abs().sqrt();
-        out.iter_mut().for_each(|noise| *noise /= deviation);
-        Ok(())
+        self.trees.par_iter_mut().zip(out.par_chunks_exact_mut(item)).try_for_each(|(tree, out)| {
+            tree.increment(ta, tb, out)?;
+            out.iter_mut().for_each(|noise| *noise /= deviation);
+            Ok(())
+        })
     }
 }
 

@@ -1,10 +1,16 @@
 //! Random streams that match other systems' bit for bit, or to the last float digit. Pure: no clock, no global state.
 
 mod brownian_tree;
+mod counter;
 mod elementary;
 mod mt19937;
+mod normals;
+mod philox;
 mod seed_sequence;
 
 pub use brownian_tree::{BrownianNoise, BrownianTree};
+pub use counter::CounterStream;
 pub use mt19937::{Mt19937, prepare_noise};
+pub use normals::Normals;
+pub use philox::{Philox, Topology};
 pub use seed_sequence::SeedSequence;
