@@ -1,3 +1,5 @@
+use serde::{Deserialize, Serialize};
+
 use super::{Mt19937, SeedSequence};
 use crate::error::{Error, Result};
 
@@ -246,6 +248,21 @@ fn round(t: f64) -> f64 {
 #[derive(Debug, Clone)]
 pub struct BrownianNoise {
     trees: Vec<BrownianTree>,
+    paths: BrownianPaths,
+}
+
+/// What fixes a [`BrownianNoise`]: it can be made again from this at any time, since it has no place to go on from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrownianPaths {
+    /// One for each item.
+    pub seeds: Vec<u64>,
+    /// Values in an item.
+    pub elements: usize,
+    /// The lowest level.
+    pub sigma_min: f32,
+    /// The highest level.
+    pub sigma_max: f32,
 }
 
 impl BrownianNoise {
@@ -264,7 +281,16 @@ impl BrownianNoise {
     /// [`Error::Value`] unless -1e6 <= `sigma_min` <= `sigma_max` <= 1e6.
     pub fn batched(seeds: &[u64], elements: usize, sigma_min: f32, sigma_max: f32) -> Result<Self> {
         let tree = |&seed| BrownianTree::new(seed, elements, sigma_min.into(), sigma_max.into());
-        Ok(BrownianNoise { trees: seeds.iter().map(tree).collect::<Result<_>>()? })
+        let trees = seeds.iter().map(tree).collect::<Result<_>>()?;
+        Ok(BrownianNoise {
+            trees,
+            paths: BrownianPaths { seeds: seeds.to_vec(), elements, sigma_min, sigma_max },
+        })
+    }
+
+    /// What it was made from.
+    pub fn paths(&self) -> &BrownianPaths {
+        &self.paths
     }
 
     /// Writes (W(`sigma_next`) - W(`sigma`)) / sqrt(|`sigma_next` - `sigma`|) to `out`, item after item.

@@ -5,6 +5,6 @@ mod elementary;
 mod mt19937;
 mod seed_sequence;
 
-pub use brownian_tree::{BrownianNoise, BrownianTree};
+pub use brownian_tree::{BrownianNoise, BrownianPaths, BrownianTree};
 pub use mt19937::{Mt19937, prepare_noise};
 pub use seed_sequence::SeedSequence;

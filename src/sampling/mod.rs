@@ -7,6 +7,7 @@ mod model_sampling;
 mod named;
 mod noise;
 mod run;
+mod snapshot;
 
 pub mod lineage;
 pub mod names;
@@ -18,8 +19,8 @@ pub mod variations;
 pub use denoiser::{Branch, Denoiser};
 pub use ksampler::{KSampler, LatentImage, Model, Plan};
 pub use model_sampling::{Betas, Levels, ModelSampling, Prediction};
-pub use noise::{Noise, NoiseSource, Part, Profile};
-pub use run::{Observer, Progress, Run};
+pub use noise::{Noise, NoiseSource, NoiseState, Part, Profile};
+pub use run::{Cancel, Observer, Progress, Run};
 pub use samplers::Sampler;
 pub use schedules::Scheduler;
 pub use variations::Variations;
