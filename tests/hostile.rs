@@ -394,7 +394,7 @@ fn ksampler(rng: &mut Rng) -> bool {
     let ksampler = KSampler {
         cfg: rng.number(),
         denoise: if rng.one_in(2) { 1.0 } else { rng.number() },
-        start_step: rng.of(&[0, 1, rng.0 as usize]),
+        start_step: rng.of(&[0, 1, 40, usize::MAX - 1, usize::MAX]),
         last_step: rng.of(&[None, Some(3), Some(usize::MAX), Some(0)]),
         force_full_denoise: rng.one_in(2),
         disable_noise: rng.one_in(2),

@@ -145,7 +145,7 @@ impl KSampler {
             return Err(Error::Value { op, what, expected, got: self.steps.to_string() });
         }
         let mut sigmas = self.schedule(sampling)?;
-        if let Some(last_step) = self.last_step.filter(|last_step| last_step + 1 < sigmas.len()) {
+        if let Some(last_step) = self.last_step.filter(|&last_step| last_step < sigmas.len().saturating_sub(1)) {
             sigmas.truncate(last_step + 1);
             if self.force_full_denoise
                 && let Some(last) = sigmas.last_mut()
@@ -153,7 +153,7 @@ impl KSampler {
                 *last = 0.0;
             }
         }
-        if self.start_step + 1 >= sigmas.len() {
+        if self.start_step >= sigmas.len().saturating_sub(1) {
             return Ok(None);
         }
         sigmas.drain(..self.start_step);

@@ -117,7 +117,7 @@ impl Lineage {
         let mut from = 0;
         for segment in earlier {
             match segment.until {
-                Some(until) if from < until && until + 1 < levels.len() => from = until,
+                Some(until) if from < until && until < levels.len() - 1 => from = until,
                 until => return refuse("until", "rising, within the schedule", format!("{until:?}")),
             }
         }
