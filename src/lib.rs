@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use noisefork::cpu::Cpu;
-//! use noisefork::sampling::{Betas, Branch, KSampler, Model, ModelSampling, Scheduler};
+//! use noisefork::sampling::{Betas, Branch, KSampler, Model, ModelSampling};
 //! use noisefork::tensor::Tensor;
 //! use std::ops::ControlFlow;
 //!
@@ -20,7 +20,7 @@
 //! let sampling = ModelSampling::eps(Betas::STABLE_DIFFUSION)?;
 //! let mut model = Model { backend: &Cpu::new(), denoiser, sampling, latent_scale: 1.0 };
 //!
-//! let run = KSampler::new(42, 20, 1.0, "dpmpp_2m_sde".parse()?, Scheduler::Karras);
+//! let run = KSampler::new(42, 20, 1.0, "dpmpp_2m_sde".parse()?, "karras".parse()?);
 //! let empty = Tensor::zeros([1, 4, 8, 8]);
 //! let samples = run.sample(&mut model, &empty, &mut |_| ControlFlow::Continue(()))?;
 //! assert!(samples.data().iter().all(|value| (value - 0.5).abs() < 1e-5));
@@ -37,7 +37,7 @@
 //!
 //! # fn main() -> noisefork::error::Result<()> {
 //! let sampling = ModelSampling::eps(Betas::STABLE_DIFFUSION)?;
-//! let sigmas = Scheduler::Karras.sigmas(&sampling, 10)?;
+//! let sigmas = "karras".parse::<Scheduler>()?.sigmas(&sampling, 10)?;
 //! let program = "heun".parse::<Sampler>()?.program(&sampling, &sigmas)?;
 //! assert_eq!((program.steps().len(), program.model_calls()), (10, 19));
 //! # Ok(())

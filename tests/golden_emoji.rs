@@ -10,29 +10,34 @@ use std::sync::Arc;
 use noisefork::cpu::Cpu;
 use noisefork::nn::Weights;
 use noisefork::sampling::{Betas, Model, ModelSampling, Profile, Variations};
+use noisefork::tensor::Tensor;
 use noisefork::unet::{Prompt, UNet, UNetDenoiser};
 use noisefork::words::Words;
 use support::compare::{assert_close_l2, relative_l2};
-use support::golden::Golden;
+use support::golden::{Case, Golden};
 use support::report::report;
 
 const TOLERANCE: f64 = 2e-3;
 
-#[test]
-fn the_variation_node() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/emoji/unet");
-    let backend = Arc::new(Cpu::new());
-    let unet = Arc::new(UNet::load(backend.clone(), &folder).unwrap());
-    let json = std::fs::read_to_string(folder.join("words.json")).unwrap();
-    let table = Weights::open(folder.join("words.safetensors")).unwrap();
-    let words = Words::from_parts(&folder, &json, &table, unet.config().cross_attention_dim()).unwrap();
-    let prompt = |text: &str| Prompt { context: words.context(text).unwrap(), added: None };
+/// The model in `assets/emoji`.
+struct Emoji {
+    unet: Arc<UNet<Cpu>>,
+    words: Words,
+}
 
-    let golden = Golden::open("variations_emoji");
-    let (mut ran, mut worst) = (0, 0f64);
-    for case in golden.cases() {
+impl Emoji {
+    fn open() -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/emoji/unet");
+        let unet = Arc::new(UNet::load(Arc::new(Cpu::new()), &folder).unwrap());
+        let json = std::fs::read_to_string(folder.join("words.json")).unwrap();
+        let table = Weights::open(folder.join("words.safetensors")).unwrap();
+        let words = Words::from_parts(&folder, &json, &table, unet.config().cross_attention_dim()).unwrap();
+        Emoji { unet, words }
+    }
+
+    fn sample(&self, case: &Case) -> Tensor {
         let node = Variations {
-            profile: Profile::default(),
+            profile: Profile::Comfyui0_3_64,
             noise_seed: case.seed("noise_seed"),
             steps: case.usize("steps"),
             cfg: case.f64("cfg"),
@@ -42,18 +47,36 @@ fn the_variation_node() {
             variation_strength: case.f64("variation_strength"),
             cfg_scale: case.f64("cfg_scale"),
         };
+        let prompt = |text: &str| Prompt { context: self.words.context(text).unwrap(), added: None };
+        let (positive, negative) = (prompt(case.str("prompt")), prompt(""));
         let sampling = ModelSampling::eps(Betas::STABLE_DIFFUSION).unwrap();
-        let denoiser =
-            UNetDenoiser::new(unet.clone(), sampling.clone(), prompt(case.str("prompt")), prompt(""));
-        let denoiser = denoiser.unwrap();
-        let mut model = Model { backend: &*backend, denoiser, sampling, latent_scale: 1.0 };
-        let samples =
-            node.sample(&mut model, &case.tensor("latent"), &mut |_| ControlFlow::Continue(())).unwrap();
-        let want = case.tensor("samples");
+        let denoiser = UNetDenoiser::new(self.unet.clone(), sampling.clone(), positive, negative).unwrap();
+        let mut model = Model { backend: &**self.unet.backend(), denoiser, sampling, latent_scale: 1.0 };
+        node.sample(&mut model, &case.tensor("latent"), &mut |_| ControlFlow::Continue(())).unwrap()
+    }
+}
+
+#[test]
+fn the_variation_node() {
+    let (emoji, golden) = (Emoji::open(), Golden::open("variations_emoji"));
+    let (mut ran, mut worst) = (0, 0f64);
+    for case in golden.cases() {
+        let (samples, want) = (emoji.sample(&case), case.tensor("samples"));
         assert_close_l2(&case.to_string(), samples.data(), want.data(), TOLERANCE);
         worst = worst.max(relative_l2(samples.data(), want.data()));
         ran += 1;
     }
     report(format!("variations: {ran} cases on the emoji model, worst relative L2 error {worst:.1e}"));
     assert_eq!(ran, 30);
+}
+
+#[test]
+fn the_same_bits_at_any_number_of_threads() {
+    let (emoji, golden) = (Emoji::open(), Golden::open("variations_emoji"));
+    let case = &golden.cases()[0];
+    let [first, others @ ..] = [1, 2, 3, 7].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| emoji.sample(case))
+    });
+    others.iter().for_each(|other| assert_eq!(*other, first));
 }

@@ -15,9 +15,10 @@ use noisefork::rng::{BrownianNoise, Mt19937};
 use noisefork::sampling::lineage::{Fork, Forks, Lineage};
 use noisefork::sampling::program::Program;
 use noisefork::sampling::schedules::tools;
+use noisefork::sampling::variations::VariationsWithNoise;
 use noisefork::sampling::{
     Betas, Branch, KSampler, LatentImage, Levels, Model, ModelSampling, NoiseSource, NoiseState, Part,
-    Prediction, Profile, Progress, Run, Sampler, Scheduler, names,
+    Prediction, Profile, Progress, Run, Sampler, Scheduler, Variations, names,
 };
 use noisefork::tensor::Tensor;
 use rayon::prelude::*;
@@ -416,6 +417,43 @@ fn ksampler(rng: &mut Rng) -> bool {
     assert_finite(&ksampler.sample(&mut model, image, &mut proceed))
 }
 
+fn variations(rng: &mut Rng) -> bool {
+    let latent = Tensor::zeros([2, 1, 1, 2]);
+    let mut model = Model { backend: &BACKEND, denoiser: toy, sampling: eps().clone(), latent_scale: 1.0 };
+    let sampler: Sampler = rng.sampler().parse().unwrap();
+    let (steps, cfg) = (if rng.one_in(2) { 5 } else { rng.count() }, rng.number());
+    let variation_strength = if rng.one_in(2) { rng.unit() } else { rng.number() };
+    if (51..=Scheduler::MAX_STEPS).contains(&steps) {
+        return false;
+    }
+    if rng.one_in(2) {
+        let settings = VariationsWithNoise {
+            main_seed: rng.next(),
+            steps,
+            cfg,
+            sampler,
+            scheduler: Scheduler::Normal,
+            variation_strength,
+            variation_seed: rng.next(),
+            denoise: if rng.one_in(2) { 0.5 } else { rng.number() },
+        };
+        return assert_finite(&settings.sample(&mut model, &latent, &mut proceed));
+    }
+    let settings = Variations {
+        profile: Profile::default(),
+        noise_seed: rng.next(),
+        steps,
+        cfg,
+        sampler,
+        scheduler: Scheduler::Normal,
+        variation_seed: rng.next(),
+        variation_strength,
+        cfg_scale: rng.number(),
+    };
+    let _ = settings.diagnose(eps(), &latent);
+    assert_finite(&settings.sample(&mut model, &latent, &mut proceed))
+}
+
 fn part(rng: &mut Rng) -> bool {
     let (shard, shards, of) = (rng.count(), rng.count(), rng.count());
     let Ok((part, length)) = Part::shard(shard, shards, of) else { return false };
@@ -594,6 +632,7 @@ fn a_million_hostile_inputs() {
         feed("model samplings", 40_000, model_sampling),
         feed("lineages", 60_000, lineage),
         feed("k-samplers", 60_000, ksampler),
+        feed("variations", 30_000, variations),
         feed("parts", 50_000, part),
         feed("brownian paths", 20_000, brownian),
         feed("snapshots", 60_000, snapshot),

@@ -1,6 +1,7 @@
 //! Blocks of values in parallel; within one, term after term while it is in cache.
 
 use super::Cpu;
+use super::math::vectorised;
 use super::threads::for_each_block;
 use crate::ops::Combine;
 use crate::tensor::Tensor;
@@ -11,14 +12,23 @@ const BLOCK: usize = 4096;
 const FLOPS_PER_VALUE: u64 = 16;
 
 pub(super) fn combine(op: &Combine<'_, Cpu>, y: &mut Tensor) {
+    let Some((&first, others)) = op.terms.split_first() else { return };
     let values = y.data().len();
     let flops = FLOPS_PER_VALUE * (op.terms.len() * values) as u64;
     for_each_block(y.data_mut(), values, BLOCK, flops, |_, b, y| {
-        y.fill(0.0);
-        for &(coefficient, x) in op.terms {
-            for (y, x) in y.iter_mut().zip(&x.data()[b * BLOCK..]) {
-                *y += coefficient * x;
-            }
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                let (coefficient, x) = first;
+                for (y, x) in y.iter_mut().zip(&x.data()[b * BLOCK..]) {
+                    *y = coefficient * x;
+                }
+                for &(coefficient, x) in others {
+                    for (y, x) in y.iter_mut().zip(&x.data()[b * BLOCK..]) {
+                        *y += coefficient * x;
+                    }
+                }
+            },
+        );
     });
 }

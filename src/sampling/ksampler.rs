@@ -139,13 +139,15 @@ impl KSampler {
             let (what, expected) = ("cfg", "finite".into());
             return Err(Error::Value { op: OP, what, expected, got: self.cfg.to_string() });
         }
+        let mut sigmas = self.schedule(sampling)?;
         let fewest = self.sampler.properties().fewest_steps;
         if self.steps < fewest {
             let (op, what, expected) = (self.sampler.name(), "steps", format!("at least {fewest}"));
             return Err(Error::Value { op, what, expected, got: self.steps.to_string() });
         }
-        let mut sigmas = self.schedule(sampling)?;
-        if let Some(last_step) = self.last_step.filter(|&last_step| last_step < sigmas.len().saturating_sub(1)) {
+        if let Some(last_step) =
+            self.last_step.filter(|&last_step| last_step < sigmas.len().saturating_sub(1))
+        {
             sigmas.truncate(last_step + 1);
             if self.force_full_denoise
                 && let Some(last) = sigmas.last_mut()

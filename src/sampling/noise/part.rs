@@ -13,7 +13,7 @@ pub(super) const MAX_BATCH: usize = 4096;
 pub struct Part {
     /// The first item.
     pub first: usize,
-    /// How many items the whole batch has.
+    /// How many items the whole batch has: at most 4096, unless the part is all of it.
     pub of: usize,
 }
 
