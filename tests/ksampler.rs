@@ -62,6 +62,16 @@ fn a_batch_index_makes_items_again() {
 }
 
 #[test]
+fn steps_at_the_end_of_their_type() {
+    let latent = Tensor::zeros(ITEM);
+    let whole = run("euler");
+    let to_the_last = KSampler { last_step: Some(usize::MAX), ..run("euler") };
+    assert_eq!(sample(&to_the_last, &latent), sample(&whole, &latent));
+    let beyond = KSampler { start_step: usize::MAX, ..run("euler") };
+    assert_eq!(sample(&beyond, &latent), Ok(latent));
+}
+
+#[test]
 fn levels_of_the_callers() {
     let (backend, latent) = (Cpu::new(), Tensor::zeros(ITEM));
     let mut model = model(&backend);
@@ -69,8 +79,8 @@ fn levels_of_the_callers() {
     let schedule = run.plan(&model.sampling).unwrap().unwrap();
     let plan = Plan::along(schedule.sigmas().to_vec(), &run.sampler, &model.sampling).unwrap();
     let noise = &mut *run.profile.noise(run.seed);
-    let along = run.sample_along(&plan, &mut model, &latent, noise, &mut |_| ControlFlow::Continue(()));
-    assert_eq!(along, sample(&run, &latent));
+    let along = run.start_along(plan, &mut model, &latent, noise).unwrap();
+    assert_eq!(along.finish(&mut |_| ControlFlow::Continue(())), sample(&run, &latent));
 
     for sigmas in [vec![1.0], vec![1.0, 2.0], vec![f32::NAN, 0.0]] {
         let refused = Plan::along(sigmas, &run.sampler, &model.sampling);
@@ -116,7 +126,8 @@ fn noise_of_the_callers() {
         let (run, mut model, mut noise) = (run(name), model(&backend), Flat { asked: Vec::new() });
         let plan = run.plan(&model.sampling).unwrap().unwrap();
         let samples = run
-            .sample_along(&plan, &mut model, &latent, &mut noise, &mut |_| ControlFlow::Continue(()))
+            .start_along(plan, &mut model, &latent, &mut noise)
+            .and_then(|run| run.finish(&mut |_| ControlFlow::Continue(())))
             .unwrap();
         assert_eq!(noise.asked, [kind], "{name}");
         assert!(samples.data().iter().all(|value| *value == samples.data()[0]), "{name}");

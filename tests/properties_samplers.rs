@@ -271,7 +271,7 @@ fn stochastic_samplers_keep_mean_and_variance() {
                 *x = (mean + f64::from(*x) * deviation) as f32;
             }
             let source = source(properties.noise, &sigmas, ELEMENTS);
-            let run = Run::new(&backend, &mut denoiser, &program, start, 1.0, source).unwrap();
+            let run = Run::new(&backend, &mut denoiser, program, start, 1.0, source).unwrap();
             let samples = run.finish(&mut |_| ControlFlow::Continue(())).unwrap();
 
             let values = || samples.data().iter().map(|&value| f64::from(value));

@@ -1,4 +1,5 @@
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::elementary::vectorised;
 use super::mt19937::parts;
@@ -425,6 +426,23 @@ fn round(t: f64) -> f64 {
 #[derive(Debug, Clone)]
 pub struct BrownianNoise {
     trees: Vec<BrownianTree>,
+    paths: BrownianPaths,
+}
+
+/// What fixes a [`BrownianNoise`]: it can be made again from this at any time, since it has no place to go on from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrownianPaths {
+    /// How a seed gives normal values.
+    pub normals: Normals,
+    /// One for each item.
+    pub seeds: Vec<u64>,
+    /// Values in an item.
+    pub elements: usize,
+    /// The lowest level.
+    pub sigma_min: f32,
+    /// The highest level.
+    pub sigma_max: f32,
 }
 
 impl BrownianNoise {
@@ -459,7 +477,14 @@ impl BrownianNoise {
     ) -> Result<Self> {
         let (min, max) = (sigma_min.into(), sigma_max.into());
         let tree = |&seed| BrownianTree::with_normals(normals, seed, elements, min, max);
-        Ok(BrownianNoise { trees: seeds.par_iter().map(tree).collect::<Result<_>>()? })
+        let trees = seeds.par_iter().map(tree).collect::<Result<_>>()?;
+        let paths = BrownianPaths { normals, seeds: seeds.to_vec(), elements, sigma_min, sigma_max };
+        Ok(BrownianNoise { trees, paths })
+    }
+
+    /// What it was made from.
+    pub fn paths(&self) -> &BrownianPaths {
+        &self.paths
     }
 
     /// Writes (W(`sigma_next`) - W(`sigma`)) / sqrt(|`sigma_next` - `sigma`|) to `out`, item after item.

@@ -8,7 +8,7 @@ mod normals;
 mod philox;
 mod seed_sequence;
 
-pub use brownian_tree::{BrownianNoise, BrownianTree};
+pub use brownian_tree::{BrownianNoise, BrownianPaths, BrownianTree};
 pub use counter::CounterStream;
 pub use mt19937::{Mt19937, prepare_noise};
 pub use normals::Normals;

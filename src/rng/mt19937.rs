@@ -2,6 +2,8 @@ use std::f32::consts::TAU;
 use std::f64;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::elementary::{ln_f32, ln_f64, sin_cos_f32, sin_cos_f64, vectorised};
 use crate::error::{Error, Result};
 use crate::tensor::Element;
@@ -24,13 +26,45 @@ const MAX_BATCH: usize = 1 << 16;
 /// torch 2.15's to 1e-6; torch's own differ that much between machines, these are the same bits everywhere,
 /// since nothing here calls a math library.
 ///
-/// A clone is a snapshot: it continues with the same values.
-#[derive(Clone)]
+/// A clone is a snapshot: it continues with the same values. So does one that was written down and read again.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(into = "Record", try_from = "Record")]
 pub struct Mt19937 {
     state: [u32; WORDS],
     tempered: [u32; WORDS],
     used: usize,
     next_normal: Option<f64>,
+}
+
+/// A generator as it is written down.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    state: Vec<u32>,
+    used: usize,
+    next_normal: Option<f64>,
+}
+
+impl From<Mt19937> for Record {
+    fn from(Mt19937 { state, used, next_normal, .. }: Mt19937) -> Self {
+        Record { state: state.to_vec(), used, next_normal }
+    }
+}
+
+impl TryFrom<Record> for Mt19937 {
+    type Error = Error;
+
+    fn try_from(Record { state, used, next_normal }: Record) -> Result<Self> {
+        match <[u32; WORDS]>::try_from(state) {
+            Ok(state) if used <= WORDS => {
+                Ok(Mt19937 { state, tempered: state.map(temper), used, next_normal })
+            }
+            _ => {
+                let expected = format!("{WORDS} words, none used twice");
+                Err(Error::Value { op: "mt19937", what: "state", expected, got: format!("{used} used") })
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for Mt19937 {

@@ -1,10 +1,12 @@
+use serde::{Deserialize, Serialize};
+
 use super::counter::CounterStream;
 use super::mt19937::Mt19937;
 use super::philox::{PhiloxDraw, Topology};
 use crate::error::Result;
 
 /// How a seed gives normal values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Normals {
     /// [`Mt19937`], as torch draws on a CPU.

@@ -1,6 +1,8 @@
 use std::f32::consts::TAU;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::elementary::{ln_f32, sin_cos_f32, vectorised};
 use super::mt19937::item_range;
 use crate::error::{Error, Result};
@@ -68,7 +70,8 @@ pub(super) fn halves(seed: u64) -> [u32; 2] {
 ///
 /// Draws of at most that many values are the same on all of them. In a longer draw each thread makes several
 /// values, so that which counter makes which value depends on the GPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "u64", try_from = "u64")]
 pub struct Topology {
     blocks: u64,
 }
@@ -123,6 +126,27 @@ impl Topology {
             });
         }
         Ok(())
+    }
+}
+
+/// Written down as the number of blocks of 256 threads that run at once.
+impl From<Topology> for u64 {
+    fn from(topology: Topology) -> Self {
+        topology.blocks
+    }
+}
+
+impl TryFrom<u64> for Topology {
+    type Error = Error;
+
+    fn try_from(blocks: u64) -> Result<Self> {
+        match u32::try_from(blocks) {
+            Ok(blocks) => Topology::new(blocks, BLOCK as u32),
+            Err(_) => {
+                let (op, what, expected) = ("topology", "blocks", format!("at most {}", u32::MAX));
+                Err(Error::Value { op, what, expected, got: blocks.to_string() })
+            }
+        }
     }
 }
 

@@ -8,11 +8,11 @@ use super::denoiser::Denoiser;
 use super::model_sampling::ModelSampling;
 use super::noise::{Noise, Part, Profile, part_of};
 use super::program::Program;
-use super::run::{Inpaint, Observer, Run};
+use super::run::{Inpaint, Observer, Run, expect_finite};
 use super::samplers::NoiseKind;
 use super::{Sampler, Scheduler};
 use crate::error::{Error, Result};
-use crate::ops::{Backend, Combine};
+use crate::ops::{Backend, Combine, host_tensor};
 use crate::rng::Mt19937;
 use crate::tensor::{Shaped, Tensor};
 
@@ -58,7 +58,7 @@ impl LatentImage<'_> {
             let expected = "[N, C, H, W], none of them 0".into();
             return Err(Error::Shape { op: OP, tensor: "samples", expected, got: shape });
         }
-        expect_finite("latent samples", self.samples)?;
+        expect_finite(OP, "latent samples", self.samples)?;
         let items = shape[0];
         let refuse =
             |expected: String, got: String| Err(Error::Value { op: OP, what: "batch_index", expected, got });
@@ -159,7 +159,9 @@ impl KSampler {
             let (op, what, expected) = (self.sampler.name(), "steps", format!("at least {fewest}"));
             return Err(Error::Value { op, what, expected, got: self.steps.to_string() });
         }
-        if let Some(last_step) = self.last_step.filter(|last_step| last_step + 1 < sigmas.len()) {
+        if let Some(last_step) =
+            self.last_step.filter(|&last_step| last_step < sigmas.len().saturating_sub(1))
+        {
             sigmas.truncate(last_step + 1);
             if self.force_full_denoise
                 && let Some(last) = sigmas.last_mut()
@@ -167,7 +169,7 @@ impl KSampler {
                 *last = 0.0;
             }
         }
-        if self.start_step + 1 >= sigmas.len() {
+        if self.start_step >= sigmas.len().saturating_sub(1) {
             return Ok(None);
         }
         sigmas.drain(..self.start_step);
@@ -207,8 +209,7 @@ impl KSampler {
     /// Runs: latents in, latents out, `observe` called in every step.
     ///
     /// # Errors
-    /// [`Error::Value`] and [`Error::Shape`] for settings and latents outside their range, [`Error::NotFinite`] if the
-    /// model's answers are not numbers, [`Error::Cancelled`] if `observe` breaks, and what backend and model report.
+    /// Those of [`KSampler::start`] and of [`Run::finish`].
     pub fn sample<'l, B: Backend, D: Denoiser<B>>(
         &self,
         model: &mut Model<'_, B, D>,
@@ -216,42 +217,51 @@ impl KSampler {
         observe: &mut Observer<'_, B>,
     ) -> Result<Tensor> {
         let latent = latent.into();
-        match self.plan(&model.sampling)? {
-            Some(plan) => {
-                self.sample_along(&plan, model, latent, &mut *self.profile.noise(self.seed), observe)
-            }
-            None => {
-                latent.check()?;
-                Ok(latent.samples.clone())
-            }
+        match self.start(model, latent)? {
+            Some(run) => run.finish(observe),
+            None => Ok(latent.samples.clone()),
         }
     }
 
-    /// As [`KSampler::sample`], along levels and with noise that the caller brings: of the settings, those that make the
+    /// The run before its first step; `None` if the window holds no step, and the latents are to come back as they are.
+    ///
+    /// # Errors
+    /// [`Error::Value`] and [`Error::Shape`] for settings and latents outside their range, and what the backend reports.
+    pub fn start<'m, 'l, B: Backend, D: Denoiser<B>>(
+        &self,
+        model: &'m mut Model<'_, B, D>,
+        latent: impl Into<LatentImage<'l>>,
+    ) -> Result<Option<Run<'m, B, D>>> {
+        let latent = latent.into();
+        latent.check()?;
+        let Some(plan) = self.plan(&model.sampling)? else { return Ok(None) };
+        self.start_along(plan, model, latent, &mut *self.profile.noise(self.seed)).map(Some)
+    }
+
+    /// As [`KSampler::start`], along levels and with noise that the caller brings: of the settings, those that make the
     /// plan and the noise do not count.
     ///
     /// # Errors
-    /// Those of [`KSampler::sample`], and what `noise` reports.
-    pub fn sample_along<'l, B: Backend, D: Denoiser<B>>(
+    /// Those of [`KSampler::start`], and what `noise` reports.
+    pub fn start_along<'m, 'l, B: Backend, D: Denoiser<B>>(
         &self,
-        plan: &Plan,
-        model: &mut Model<'_, B, D>,
+        plan: Plan,
+        model: &'m mut Model<'_, B, D>,
         latent: impl Into<LatentImage<'l>>,
         noise: &mut dyn Noise,
-        observe: &mut Observer<'_, B>,
-    ) -> Result<Tensor> {
+    ) -> Result<Run<'m, B, D>> {
         let latent = latent.into();
         let (items, batch, item) = latent.check()?;
         let Plan { sigmas, program } = plan;
         let (first, last) = (f64::from(sigmas[0]), f64::from(sigmas[sigmas.len() - 1]));
         let properties = self.sampler.properties();
-        let backend = model.backend;
+        let (backend, sampling) = (model.backend, &model.sampling);
         let shape = latent.samples.shape();
         let (start_of_part, elements) = (latent.part.map_or(0, |part| part.first * item), batch * item);
 
         let mut drawn = Tensor::zeros(shape);
         if !self.disable_noise {
-            let mut whole = Tensor::zeros([batch, item]);
+            let mut whole = host_tensor([batch, item].into())?;
             noise.initial(item, latent.batch_index, whole.data_mut())?;
             drawn.data_mut().copy_from_slice(&whole.data()[start_of_part..][..items * item]);
         }
@@ -260,7 +270,7 @@ impl KSampler {
         let mut kept = backend.latent(shape)?;
         backend.combine(&Combine { terms: &[(model.latent_scale as f32, &raw)] }, &mut kept)?;
         let mut start = raw;
-        let (of_noise, of_latent) = model.sampling.initial_scaling(first);
+        let (of_noise, of_latent) = sampling.initial_scaling(first);
         let terms = [(of_noise as f32, &drawn), (of_latent as f32, &kept)];
         backend.combine(&Combine { terms: &terms }, &mut start)?;
 
@@ -270,28 +280,22 @@ impl KSampler {
                 expect_mask(mask)?;
                 let (mask, mixed) = (upload(backend, mask)?, backend.latent(shape)?);
                 let noise = if properties.fresh_mask_noise {
-                    let mut fresh = Tensor::zeros([batch, item]);
+                    let mut fresh = host_tensor([batch, item].into())?;
                     Mt19937::new(self.seed.wrapping_add(1)).randn(fresh.data_mut());
                     let fresh = fresh.data()[start_of_part..][..items * item].to_vec();
                     upload(backend, &Tensor::new(shape, fresh)?)?
                 } else {
                     drawn
                 };
-                Some(Inpaint { mask, kept, noise, mixed, sampling: &model.sampling })
+                Some(Inpaint { mask, kept, noise, mixed, prediction: sampling.prediction() })
             }
         };
         let kind = if program.draws_noise() { properties.noise } else { NoiseKind::None };
-        let source = noise.steps(kind, sigmas, elements)?;
-        let source = part_of(source, start_of_part, items * item, elements);
+        let source = noise.steps(kind, &sigmas, elements)?;
+        let source = part_of(source, start_of_part, items * item, elements)?;
+        let scale = model.latent_scale * sampling.latent_share(last);
         let run = Run::new(backend, &mut model.denoiser, program, start, self.cfg, source)?;
-        let result = run.inpainting(inpaint).finish(observe)?;
-
-        let mut unscaled = backend.latent(shape)?;
-        let scale = model.latent_scale * model.sampling.latent_share(last);
-        backend.combine(&Combine { terms: &[((1.0 / scale) as f32, &result)] }, &mut unscaled)?;
-        let samples = backend.read_latent(&unscaled)?;
-        expect_finite("samples", &samples)?;
-        Ok(samples)
+        Ok(run.inpainting(inpaint).scaled(1.0 / scale))
     }
 }
 
@@ -320,13 +324,6 @@ pub(super) fn upload<B: Backend>(backend: &B, host: &Tensor) -> Result<B::Latent
     let mut latent = backend.latent(host.shape())?;
     backend.write_latent(host, &mut latent)?;
     Ok(latent)
-}
-
-pub(super) fn expect_finite(what: &'static str, tensor: &Tensor) -> Result<()> {
-    match tensor.data().iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(index) => Err(Error::NotFinite { op: OP, what, index, got: tensor.data()[index].to_string() }),
-    }
 }
 
 pub(super) fn expect_mask(mask: &Tensor) -> Result<()> {

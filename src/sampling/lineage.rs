@@ -11,10 +11,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::denoiser::Denoiser;
-use super::ksampler::{LatentImage, Model, expect_finite, expect_mask, upload};
+use super::ksampler::{LatentImage, Model, expect_mask, upload};
 use super::model_sampling::ModelSampling;
 use super::noise::{Profile, per_item};
-use super::run::{Inpaint, Observer, Run};
+use super::run::{Inpaint, Observer, Run, expect_finite};
 use super::samplers::NoiseKind;
 use super::variations::expect_strength;
 use super::{Sampler, Scheduler};
@@ -119,7 +119,7 @@ impl Lineage {
         let mut from = 0;
         for segment in earlier {
             match segment.until {
-                Some(until) if from < until && until + 1 < levels.len() => from = until,
+                Some(until) if from < until && until < levels.len() - 1 => from = until,
                 until => return refuse("until", "rising, within the schedule", format!("{until:?}")),
             }
         }
@@ -241,7 +241,7 @@ impl<'l> Forks<'l> {
         let samples = self.finished(model, lineages)?;
         // What nothing can fork from is not worth its memory.
         self.reached.retain(|(lineage, _)| lineage.segments.last().is_some_and(|last| last.until.is_some()));
-        expect_finite("samples", &samples)?;
+        expect_finite(OP, "samples", &samples)?;
         Ok(samples)
     }
 
@@ -278,15 +278,8 @@ impl<'l> Forks<'l> {
         }
         let start = upload(backend, &Tensor::new(shape, start)?)?;
         let inpaint = self.inpaint(model, lineages)?;
-        let run = Run::new(backend, &mut model.denoiser, &program, start, segment.cfg, per_item(sources))?;
-        let run = run.inpainting(inpaint.map(|[mask, kept, noise, mixed]| Inpaint {
-            mask,
-            kept,
-            noise,
-            mixed,
-            sampling: &model.sampling,
-        }));
-        backend.read_latent(&run.finish(observe)?)
+        let run = Run::new(backend, &mut model.denoiser, program, start, segment.cfg, per_item(sources))?;
+        run.inpainting(inpaint).finish(observe)
     }
 
     /// The noisy latent that the last segment of `lineage` starts from.
@@ -311,12 +304,12 @@ impl<'l> Forks<'l> {
         Ok(noise)
     }
 
-    /// Mask, kept latents, their noise, and room to mix them, for a batch of lineages; `None` without a mask.
+    /// What keeps the latent where the mask is 0, for a batch of lineages; `None` without a mask.
     fn inpaint<B: Backend, D>(
         &self,
         model: &Model<'_, B, D>,
         lineages: &[Lineage],
-    ) -> Result<Option<[B::Latent; 4]>> {
+    ) -> Result<Option<Inpaint<B>>> {
         let Some(mask) = self.latent.noise_mask else { return Ok(None) };
         let backend = model.backend;
         let shape = self.latent.samples.shape().with_batch(lineages.len());
@@ -328,7 +321,8 @@ impl<'l> Forks<'l> {
         let mut kept = backend.latent(shape)?;
         backend.combine(&Combine { terms: &[(model.latent_scale as f32, &latents)] }, &mut kept)?;
         let noise = upload(backend, &Tensor::new(shape, noise)?)?;
-        Ok(Some([upload(backend, mask)?, kept, noise, backend.latent(shape)?]))
+        let (mask, mixed) = (upload(backend, mask)?, backend.latent(shape)?);
+        Ok(Some(Inpaint { mask, kept, noise, mixed, prediction: model.sampling.prediction() }))
     }
 
     /// The finished pictures, in the autoencoder's scale.

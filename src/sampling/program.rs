@@ -12,7 +12,11 @@ use std::fmt;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::sync::Arc;
 
-use crate::error::Result;
+use serde::{Deserialize, Serialize};
+
+use super::model_sampling::ModelSampling;
+use super::samplers::Sampler;
+use crate::error::{Error, Result};
 
 /// One of the latents that a program works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,13 +98,42 @@ pub struct Step {
     pub instructions: Vec<Instruction>,
 }
 
-/// A whole run of a sampler, as data; or the first part of one that depends on what it measures.
+/// A whole run of a sampler, as data; or a part of one that depends on what it measures.
 #[derive(Debug, Clone)]
 pub struct Program {
     steps: Vec<Step>,
     slots: usize,
     result: Slot,
     rest: Option<Rest>,
+    source: Arc<Source>,
+    past: Past,
+}
+
+/// What a program is written from.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Source {
+    pub sampler: Sampler,
+    pub model: ModelSampling,
+    pub sigmas: Vec<f32>,
+}
+
+/// What there was of a program before the part at hand.
+#[derive(Debug, Clone, Default)]
+struct Past {
+    steps: usize,
+    slots: usize,
+    /// What each part measured in the end.
+    errors: Vec<f64>,
+}
+
+/// A program as it is written down: what it was written from, and what its parts so far measured. From these it is
+/// written again, so that no instruction is ever taken on trust.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Record {
+    source: Arc<Source>,
+    errors: Vec<f64>,
 }
 
 /// What is to be written yet of a program, and what the part before it leaves.
@@ -132,7 +165,7 @@ impl Program {
         &self.steps
     }
 
-    /// How many latents a run holds at once.
+    /// How many latents a run holds at once, earlier parts included.
     pub fn slots(&self) -> usize {
         self.slots
     }
@@ -156,7 +189,24 @@ impl Program {
         let Some(Rest { author, held, values }) = &self.rest else { return Ok(None) };
         let mut builder = Builder { steps: Vec::new(), values: *values, held: held.clone(), rest: None };
         let result = author.write(error, &mut builder)?;
-        Ok(Some(builder.finish(result)))
+        let errors = self.past.errors.iter().copied().chain([error]).collect();
+        let past = Past { steps: self.steps_before() + self.steps.len(), slots: self.slots, errors };
+        Ok(Some(builder.finish(result, Arc::clone(&self.source), past)))
+    }
+
+    /// How many steps the parts before this one have.
+    pub fn steps_before(&self) -> usize {
+        self.past.steps
+    }
+
+    /// The levels that the run was to visit, and the model whose levels they are.
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// What it takes to write this program again.
+    pub(super) fn record(&self) -> Record {
+        Record { source: Arc::clone(&self.source), errors: self.past.errors.clone() }
     }
 
     /// Whether a run draws noise after its start; one whose program is open may.
@@ -362,8 +412,13 @@ impl Builder {
         }
     }
 
-    /// The program that leaves `result`, its values laid out over as few slots as are alive at once.
-    pub(super) fn finish(self, result: Value) -> Program {
+    /// The program that leaves `result`.
+    pub(super) fn program(self, result: Value, source: Source) -> Program {
+        self.finish(result, Arc::new(source), Past::default())
+    }
+
+    /// The part that leaves `result`, its values laid out over as few slots as are alive at once.
+    fn finish(self, result: Value, source: Arc<Source>, past: Past) -> Program {
         let Builder { mut steps, values, held, rest } = self;
         let (author, kept) = rest.map_or((None, Vec::new()), |(author, kept)| (Some(author), kept));
         let mut last_use = vec![0; values];
@@ -403,7 +458,29 @@ impl Builder {
         }
         let held = kept.into_iter().map(|value| (value, slot_of[value.0])).collect();
         let rest = author.map(|author| Rest { author, held, values });
-        Program { steps, slots: alive.len(), result: slot_of[result.0], rest }
+        let slots = alive.len().max(past.slots);
+        Program { steps, slots, result: slot_of[result.0], rest, source, past }
+    }
+}
+
+impl Record {
+    /// The program, written again.
+    ///
+    /// # Errors
+    /// Those of [`Sampler::program`] and of [`Program::next`]; [`Error::Value`] for more measurements than the program
+    /// asks for.
+    pub(super) fn program(&self) -> Result<Program> {
+        let Source { sampler, model, sigmas } = &*self.source;
+        let mut program = sampler.program(model, sigmas)?;
+        for &error in &self.errors {
+            program = program.next(error)?.ok_or_else(|| Error::Value {
+                op: sampler.name(),
+                what: "measured errors",
+                expected: "as many as the program has open parts".into(),
+                got: self.errors.len().to_string(),
+            })?;
+        }
+        Ok(program)
     }
 }
 

@@ -1,12 +1,15 @@
 //! The machine that runs a [`Program`]: latents on a backend, a denoiser under guidance, a source of noise.
 
-use std::borrow::Cow;
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::ModelSampling;
+use serde::{Deserialize, Serialize};
+
+use super::Prediction;
 use super::denoiser::{Branch, Denoiser};
 use super::noise::NoiseSource;
-use super::program::{Instruction, Program, Slot, Step};
+use super::program::{Instruction, Program, Slot};
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Blend, Combine};
 use crate::tensor::{Shaped, Tensor};
@@ -25,7 +28,7 @@ pub struct Progress<'a, B: Backend> {
     pub denoised: &'a B::Latent,
 }
 
-/// Looks on, step by step; [`ControlFlow::Break`] ends the run with [`Error::Cancelled`].
+/// Looks on, step by step; [`ControlFlow::Break`] stops the run with [`Error::Cancelled`].
 pub type Observer<'a, B> = dyn FnMut(&Progress<'_, B>) -> ControlFlow<()> + 'a;
 
 /// What classifier-free guidance of this strength asks the model for: `denoised = negative + cfg (positive - negative)`,
@@ -38,29 +41,63 @@ fn branches(cfg: f64, wants_negative: bool) -> &'static [Branch] {
 
 /// What keeps part of a latent as it was: where `mask` is 0 the model is shown `kept` under the level's noise, and its
 /// answer is overruled.
-pub(super) struct Inpaint<'a, B: Backend> {
+pub(super) struct Inpaint<B: Backend> {
     pub mask: B::Latent,
     pub kept: B::Latent,
     pub noise: B::Latent,
     /// What the model is shown.
     pub mixed: B::Latent,
-    pub sampling: &'a ModelSampling,
+    pub prediction: Prediction,
 }
 
-/// A run of a program on a backend.
+/// Asks runs to stop, from any thread: to be looked at by an observer, `&mut |_| cancel.flow()`. Clones ask the same runs.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// What an observer returns: [`ControlFlow::Break`] once it was asked.
+    pub fn flow(&self) -> ControlFlow<()> {
+        if self.0.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// A run of a program on a backend, which stands between two instructions at any time: it can be stepped, looked at, left
+/// alone, and written down. One that was cancelled or that failed goes on where it stopped.
 pub struct Run<'a, B: Backend, D> {
-    backend: &'a B,
-    denoiser: &'a mut D,
-    noise: Box<dyn NoiseSource>,
-    cfg: f64,
-    inpaint: Option<Inpaint<'a, B>>,
-    program: &'a Program,
-    slots: Vec<B::Latent>,
-    /// The branches' predictions; also where an inpainting run mixes what it shows the model.
+    pub(super) machine: Machine<'a, B, D>,
+    pub(super) program: Program,
+    pub(super) position: Position,
+    /// What the result is multiplied by.
+    pub(super) share: f64,
+}
+
+/// The instruction that comes next, within the part of the program that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Position {
+    pub step: usize,
+    /// Among those of the step.
+    pub instruction: usize,
+}
+
+/// What executes instructions.
+pub(super) struct Machine<'a, B: Backend, D> {
+    pub backend: &'a B,
+    pub denoiser: &'a mut D,
+    pub noise: Box<dyn NoiseSource>,
+    pub cfg: f64,
+    pub inpaint: Option<Inpaint<B>>,
+    pub slots: Vec<B::Latent>,
+    /// The branches' predictions; also where an inpainting run mixes what it shows the model. Nothing that lasts.
     scratch: [B::Latent; 2],
     drawn: Tensor,
     /// What was measured last.
-    error: f64,
+    pub error: f64,
 }
 
 impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
@@ -71,60 +108,130 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
     pub fn new(
         backend: &'a B,
         denoiser: &'a mut D,
-        program: &'a Program,
+        program: Program,
+        start: B::Latent,
+        cfg: f64,
+        noise: Box<dyn NoiseSource>,
+    ) -> Result<Self> {
+        let mut machine = Machine::new(backend, denoiser, start, cfg, noise)?;
+        machine.make_room(&program)?;
+        Ok(Run { machine, program, position: Position::default(), share: 1.0 })
+    }
+
+    /// The same run with part of the latent kept.
+    pub(super) fn inpainting(mut self, inpaint: Option<Inpaint<B>>) -> Self {
+        self.machine.inpaint = inpaint;
+        self
+    }
+
+    /// The same run, its result multiplied by `share`.
+    pub(super) fn scaled(self, share: f64) -> Self {
+        Run { share, ..self }
+    }
+
+    /// The program that runs: all of it, or the part that it has come to.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Steps done.
+    pub fn done(&self) -> usize {
+        self.program.steps_before() + self.position.step
+    }
+
+    /// Steps in all; those written so far, if the sampler chooses its steps as it goes.
+    pub fn of(&self) -> usize {
+        self.program.steps_before() + self.program.steps().len()
+    }
+
+    /// The level that the next step starts from, or the one that it stopped in; `None` after the last.
+    pub fn sigma(&self) -> Option<f64> {
+        self.program.steps().get(self.position.step).map(|step| step.sigma)
+    }
+
+    /// The latent in a slot of the program, if it has so many.
+    pub fn slot(&self, slot: Slot) -> Option<&B::Latent> {
+        self.machine.slots.get(slot.0)
+    }
+
+    /// Runs the next step, or what is left of one that was cancelled, and tells whether more follow.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] if `observe` breaks, and what backend, model, noise and the program's later parts report.
+    /// The next call goes on with the instruction after the observed one, or again with the one that failed.
+    pub fn step(&mut self, observe: &mut Observer<'_, B>) -> Result<bool> {
+        let (done, of) = (self.done(), self.of());
+        let Run { machine, program, position, .. } = self;
+        if let Some(step) = program.steps().get(position.step) {
+            let observed = step.instructions.iter().position(|i| matches!(i, Instruction::Denoise { .. }));
+            while let Some(instruction) = step.instructions.get(position.instruction) {
+                machine.execute(instruction)?;
+                position.instruction += 1;
+                if let Instruction::Denoise { x, out, .. } = instruction
+                    && observed.is_some_and(|observed| observed + 1 == position.instruction)
+                {
+                    let (x, denoised) = (&machine.slots[x.0], &machine.slots[out.0]);
+                    let progress = Progress { step: done + 1, of, sigma: step.sigma, x, denoised };
+                    if observe(&progress).is_break() {
+                        return Err(Error::Cancelled { done, of });
+                    }
+                }
+            }
+            *position = Position { step: position.step + 1, instruction: 0 };
+        }
+        while position.step == program.steps().len() {
+            let Some(next) = program.next(machine.error)? else { return Ok(false) };
+            machine.make_room(&next)?;
+            (*program, *position) = (next, Position::default());
+        }
+        Ok(true)
+    }
+
+    /// Runs every step that is left and returns the result, `observe` called in each.
+    ///
+    /// # Errors
+    /// Those of [`Run::step`], and [`Error::NotFinite`] if the result is not numbers.
+    pub fn finish(mut self, observe: &mut Observer<'_, B>) -> Result<Tensor> {
+        while self.step(observe)? {}
+        let Run { mut machine, program, share, .. } = self;
+        let [scaled, _] = &mut machine.scratch;
+        let result = &machine.slots[program.result().0];
+        machine.backend.combine(&Combine { terms: &[(share as f32, result)] }, scaled)?;
+        let samples = machine.backend.read_latent(scaled)?;
+        expect_finite("run", "samples", &samples)?;
+        Ok(samples)
+    }
+}
+
+impl<'a, B: Backend, D: Denoiser<B>> Machine<'a, B, D> {
+    /// A machine whose first slot is `start`.
+    pub fn new(
+        backend: &'a B,
+        denoiser: &'a mut D,
         start: B::Latent,
         cfg: f64,
         noise: Box<dyn NoiseSource>,
     ) -> Result<Self> {
         let shape = start.shape();
-        let slots = vec![start];
         let scratch = [backend.latent(shape)?, backend.latent(shape)?];
         let drawn = Tensor::zeros(shape);
-        let (inpaint, error) = (None, f64::NAN);
-        Ok(Run { backend, denoiser, noise, cfg, inpaint, program, slots, scratch, drawn, error })
+        Ok(Machine {
+            backend,
+            denoiser,
+            noise,
+            cfg,
+            inpaint: None,
+            slots: vec![start],
+            scratch,
+            drawn,
+            error: f64::NAN,
+        })
     }
 
-    /// The same run with part of the latent kept.
-    pub(super) fn inpainting(self, inpaint: Option<Inpaint<'a, B>>) -> Self {
-        Run { inpaint, ..self }
-    }
-
-    /// Runs every step and returns the result, `observe` called in each.
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`] if `observe` breaks, and what backend, model, noise and the program's later parts report.
-    pub fn finish(mut self, observe: &mut Observer<'_, B>) -> Result<B::Latent> {
-        let mut program = Cow::Borrowed(self.program);
-        let mut done = 0;
-        loop {
-            while self.slots.len() < program.slots() {
-                self.slots.push(self.backend.latent(self.drawn.shape())?);
-            }
-            let of = done + program.steps().len();
-            for step in program.steps() {
-                self.step(step, done, of, observe)?;
-                done += 1;
-            }
-            match program.next(self.error)? {
-                Some(next) => program = Cow::Owned(next),
-                None => return Ok(self.slots.swap_remove(program.result().0)),
-            }
-        }
-    }
-
-    fn step(&mut self, step: &Step, done: usize, of: usize, observe: &mut Observer<'_, B>) -> Result<()> {
-        let mut unseen = true;
-        for instruction in &step.instructions {
-            self.execute(instruction)?;
-            if let Instruction::Denoise { x, out, .. } = instruction
-                && std::mem::take(&mut unseen)
-            {
-                let (x, denoised) = (&self.slots[x.0], &self.slots[out.0]);
-                let progress = Progress { step: done + 1, of, sigma: step.sigma, x, denoised };
-                if observe(&progress).is_break() {
-                    return Err(Error::Cancelled { done, of });
-                }
-            }
+    /// Makes the slots that `program` needs.
+    fn make_room(&mut self, program: &Program) -> Result<()> {
+        while self.slots.len() < program.slots() {
+            self.slots.push(self.backend.latent(self.drawn.shape())?);
         }
         Ok(())
     }
@@ -161,8 +268,8 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
         let backend = self.backend;
         let (out, inputs) = out_and_inputs(&mut self.slots, out);
         let mut x = inputs(x);
-        if let Some(Inpaint { mask, kept, noise, mixed, sampling }) = &mut self.inpaint {
-            let (of_noise, of_kept) = sampling.noise_scaling(sigma);
+        if let Some(Inpaint { mask, kept, noise, mixed, prediction }) = &mut self.inpaint {
+            let (of_noise, of_kept) = prediction.noise_scaling(sigma);
             let terms = [(of_noise as f32, &*noise), (of_kept as f32, &*kept)];
             backend.combine(&Combine { terms: &terms }, &mut self.scratch[0])?;
             backend.blend(&Blend { a: x, b: &self.scratch[0], mask }, mixed)?;
@@ -206,4 +313,12 @@ fn out_and_inputs<'a, T>(slots: &'a mut [T], out: Slot) -> (&'a mut T, impl Fn(S
     let (written, above) = rest.split_at_mut(1);
     let (below, above): (&'a [T], &'a [T]) = (below, above);
     (&mut written[0], move |slot: Slot| if slot < out { &below[slot.0] } else { &above[slot.0 - out.0 - 1] })
+}
+
+/// Refuses NaN and infinity.
+pub(super) fn expect_finite(op: &'static str, what: &'static str, tensor: &Tensor) -> Result<()> {
+    match tensor.data().iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(index) => Err(Error::NotFinite { op, what, index, got: tensor.data()[index].to_string() }),
+    }
 }

@@ -1,11 +1,14 @@
 use std::f64::consts::FRAC_PI_2;
 
+use serde::{Deserialize, Serialize};
+
 use super::{OP, TIMESTEPS};
 use crate::error::{Error, Result};
 
 /// How the training noise grows with the timestep: the betas of a discrete diffusion (Ho et al. 2020,
 /// arXiv 2006.11239).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Betas {
     /// Linear in the square root from `start` to `end`: the "scaled linear" of Stable Diffusion, which ComfyUI calls

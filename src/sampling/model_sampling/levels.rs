@@ -1,12 +1,15 @@
 use std::f32::consts::PI;
 
+use serde::{Deserialize, Serialize};
+
 use super::betas::Betas;
 use super::{OP, TIMESTEPS};
 use crate::error::{Error, Result};
 use crate::sampling::schedules::linspace;
 
 /// The noise levels that a model was trained on, and the timesteps that it is told instead.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Levels {
     /// A table of 1000 rows; timestep `t` is row `t`, and between rows the logarithm is linear (SD 1.x, 2.x, SDXL).

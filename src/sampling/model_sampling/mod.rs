@@ -6,6 +6,8 @@ mod levels;
 pub use betas::Betas;
 pub use levels::Levels;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use levels::Clock;
 
@@ -15,7 +17,8 @@ const OP: &str = "model sampling";
 const TIMESTEPS: usize = 1000;
 
 /// What a network predicts, and how latents and noise mix at a level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Prediction {
     /// The noise of a variance-exploding mix `x = latent + sigma noise` (SD 1.x, SDXL).
     Eps,
@@ -29,14 +32,49 @@ pub enum Prediction {
     Flow,
 }
 
+impl Prediction {
+    /// As [`ModelSampling::noise_scaling`], which depends on nothing else.
+    pub(super) fn noise_scaling(self, sigma: f64) -> (f64, f64) {
+        match self {
+            Prediction::Flow => (sigma, 1.0 - sigma),
+            _ => (sigma, 1.0),
+        }
+    }
+}
+
 /// A model's noise levels. Sigma is the noise's standard deviation relative to a latent's unit; a timestep is what the
 /// network is told instead. Follows ComfyUI 0.3.64 in values and rounding: tables and conversions are f32.
-#[derive(Debug, Clone, PartialEq)]
+/// Written down, it is what it was made from: `{"prediction": "eps", "levels": {..}, "sigma_data": 1.0}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Record", try_from = "Record")]
 pub struct ModelSampling {
     prediction: Prediction,
+    levels: Levels,
     sigma_data: f64,
     sigmas: Vec<f32>,
     clock: Clock,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    prediction: Prediction,
+    levels: Levels,
+    sigma_data: f64,
+}
+
+impl From<ModelSampling> for Record {
+    fn from(ModelSampling { prediction, levels, sigma_data, .. }: ModelSampling) -> Self {
+        Record { prediction, levels, sigma_data }
+    }
+}
+
+impl TryFrom<Record> for ModelSampling {
+    type Error = Error;
+
+    fn try_from(Record { prediction, levels, sigma_data }: Record) -> Result<Self> {
+        ModelSampling::new(prediction, levels)?.with_sigma_data(sigma_data)
+    }
 }
 
 impl ModelSampling {
@@ -46,7 +84,7 @@ impl ModelSampling {
     /// [`Error::Value`] for levels that are out of range or do not rise, and for a flow along levels above 1.
     pub fn new(prediction: Prediction, levels: Levels) -> Result<Self> {
         let (sigmas, clock) = levels.build()?;
-        let model = ModelSampling { prediction, sigma_data: 1.0, sigmas, clock };
+        let model = ModelSampling { prediction, levels, sigma_data: 1.0, sigmas, clock };
         if prediction == Prediction::Flow && model.sigma_max() > 1.0 {
             let (what, expected) = ("levels of a flow", "at most 1".into());
             return Err(Error::Value { op: OP, what, expected, got: model.sigma_max().to_string() });
@@ -154,10 +192,7 @@ impl ModelSampling {
 
     /// What noise and latent are multiplied by to make `x` at `sigma`: `(noise, latent)`.
     pub fn noise_scaling(&self, sigma: f64) -> (f64, f64) {
-        match self.prediction {
-            Prediction::Flow => (sigma, 1.0 - sigma),
-            _ => (sigma, 1.0),
-        }
+        self.prediction.noise_scaling(sigma)
     }
 
     /// As [`ModelSampling::noise_scaling`], for the start of a run: at the model's highest level a diffusion's latent is

@@ -4,10 +4,12 @@
 mod comfyui;
 mod part;
 mod per_item;
+mod state;
 
 pub use part::Part;
 pub(super) use part::part_of;
 pub(super) use per_item::per_item;
+pub use state::NoiseState;
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,6 +27,12 @@ pub trait NoiseSource {
     /// # Errors
     /// Whatever the source reports: levels outside its range.
     fn draw(&mut self, sigma: f64, sigma_next: f64, out: &mut [f32]) -> Result<()>;
+
+    /// Where it stands, so that another can go on from there; `None` for one that cannot tell. A run whose source cannot
+    /// has no snapshot.
+    fn state(&self) -> Option<NoiseState> {
+        None
+    }
 }
 
 impl NoiseSource for Mt19937 {
@@ -32,11 +40,19 @@ impl NoiseSource for Mt19937 {
         self.randn(out);
         Ok(())
     }
+
+    fn state(&self) -> Option<NoiseState> {
+        Some(NoiseState::Mt19937(Box::new(self.clone())))
+    }
 }
 
 impl NoiseSource for BrownianNoise {
     fn draw(&mut self, sigma: f64, sigma_next: f64, out: &mut [f32]) -> Result<()> {
         self.noise(sigma as f32, sigma_next as f32, out)
+    }
+
+    fn state(&self) -> Option<NoiseState> {
+        Some(NoiseState::Brownian(self.paths().clone()))
     }
 }
 

@@ -1,14 +1,19 @@
 use serde::{Deserialize, Serialize};
 
-use super::NoiseSource;
+use super::{NoiseSource, NoiseState};
 use crate::error::{Error, Result};
+use crate::ops::host_tensor;
+use crate::tensor::Tensor;
+
+/// The largest batch that ComfyUI makes. All of it is drawn for a part of it, which needs a limit.
+pub(super) const MAX_BATCH: usize = 4096;
 
 /// Which items of a larger batch some latents are, so that they get the noise that they would get in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Part {
     /// The first item.
     pub first: usize,
-    /// How many items the whole batch has.
+    /// How many items the whole batch has: at most 4096, unless the part is all of it.
     pub of: usize,
 }
 
@@ -36,11 +41,11 @@ impl Part {
     /// Refuses a part of `items` items that does not lie within its batch.
     pub(crate) fn check(self, items: usize) -> Result<()> {
         match self.first.checked_add(items) {
-            Some(end) if end <= self.of => Ok(()),
+            Some(end) if end <= self.of && self.of <= items.max(MAX_BATCH) => Ok(()),
             _ => Err(Error::Value {
                 op: "part",
                 what: "items",
-                expected: format!("within a batch of {}", self.of),
+                expected: format!("within a batch of {}, at most {MAX_BATCH}", self.of),
                 got: format!("{items} from {}", self.first),
             }),
         }
@@ -50,7 +55,7 @@ impl Part {
 /// The noise that a part gets: the whole batch's is drawn, since its order is the batch's, and the rest let go.
 struct PartOf {
     source: Box<dyn NoiseSource>,
-    whole: Vec<f32>,
+    whole: Tensor,
     start: usize,
 }
 
@@ -60,17 +65,22 @@ pub(crate) fn part_of(
     start: usize,
     values: usize,
     elements: usize,
-) -> Box<dyn NoiseSource> {
+) -> Result<Box<dyn NoiseSource>> {
     if values == elements {
-        return source;
+        return Ok(source);
     }
-    Box::new(PartOf { source, whole: vec![0.0; elements], start })
+    Ok(Box::new(PartOf { source, whole: host_tensor([elements].into())?, start }))
 }
 
 impl NoiseSource for PartOf {
     fn draw(&mut self, sigma: f64, sigma_next: f64, out: &mut [f32]) -> Result<()> {
-        self.source.draw(sigma, sigma_next, &mut self.whole)?;
-        out.copy_from_slice(&self.whole[self.start..][..out.len()]);
+        self.source.draw(sigma, sigma_next, self.whole.data_mut())?;
+        out.copy_from_slice(&self.whole.data()[self.start..][..out.len()]);
         Ok(())
+    }
+
+    fn state(&self) -> Option<NoiseState> {
+        let (start, elements) = (self.start, self.whole.data().len());
+        Some(NoiseState::Part { source: Box::new(self.source.state()?), start, elements })
     }
 }

@@ -1,4 +1,4 @@
-use super::NoiseSource;
+use super::{NoiseSource, NoiseState};
 use crate::error::Result;
 
 /// A source for each item of a batch, so that no item's noise depends on the others.
@@ -16,5 +16,9 @@ impl NoiseSource for PerItem {
         let item = out.len() / self.sources.len().max(1);
         let items = out.chunks_exact_mut(item.max(1));
         self.sources.iter_mut().zip(items).try_for_each(|(source, out)| source.draw(sigma, sigma_next, out))
+    }
+
+    fn state(&self) -> Option<NoiseState> {
+        self.sources.iter().map(|source| source.state()).collect::<Option<_>>().map(NoiseState::PerItem)
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::named::Named;
-use super::program::{Builder, Program, Value};
+use super::program::{Builder, Program, Source, Value};
 use super::{ModelSampling, names};
 use crate::error::{Error, Result};
 
@@ -207,12 +207,13 @@ pub struct Sampler {
     name: &'static str,
     options: Options,
     algorithm: Arc<dyn Algorithm>,
+    known: bool,
 }
 
 impl Sampler {
     /// A sampler of your own.
     pub fn new(name: &'static str, algorithm: impl Algorithm + 'static) -> Self {
-        Sampler { name, options: Options::new(), algorithm: Arc::new(algorithm) }
+        Sampler { name, options: Options::new(), algorithm: Arc::new(algorithm), known: false }
     }
 
     /// Every known name.
@@ -229,12 +230,18 @@ impl Sampler {
         let Some(&(name, from_options, preset)) = SAMPLERS.iter().find(|&&(known, ..)| known == name) else {
             return Err(Error::unknown_name("sampler", name, Self::names()));
         };
-        Ok(Sampler { name, options: options.clone(), algorithm: from_options(name, preset, options)? })
+        let algorithm = from_options(name, preset, options)?;
+        Ok(Sampler { name, options: options.clone(), algorithm, known: true })
     }
 
     /// The name that users type.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Whether its name and options are all there is to know: not so for an algorithm of your own.
+    pub(super) fn is_known(&self) -> bool {
+        self.known
     }
 
     /// What can be said of it beforehand.
@@ -249,10 +256,11 @@ impl Sampler {
     /// outside the sampler's range.
     pub fn program(&self, model: &ModelSampling, sigmas: &[f32]) -> Result<Program> {
         expect_levels(self.name, sigmas)?;
-        let sigmas: Vec<f64> = sigmas.iter().copied().map(f64::from).collect();
+        let levels: Vec<f64> = sigmas.iter().copied().map(f64::from).collect();
         let mut builder = Builder::new();
-        let result = self.algorithm.write(model, &sigmas, &mut builder)?;
-        Ok(builder.finish(result))
+        let result = self.algorithm.write(model, &levels, &mut builder)?;
+        let source = Source { sampler: self.clone(), model: model.clone(), sigmas: sigmas.to_vec() };
+        Ok(builder.program(result, source))
     }
 }
 
