@@ -87,7 +87,7 @@ fn strength_decides_how_much_of_the_composition_is_kept() {
         let bytes = fs::read(folder.path().join("s.safetensors")).unwrap();
         let Settings::Variations(node) = record(&bytes).settings else { panic!("another kind of run") };
         assert_eq!(node.variation_strength.to_string(), strength);
-        assert_eq!((node.sampler.name(), node.profile.name()), ("euler", "comfyui-0.3.64"));
+        assert_eq!((node.sampler.name(), node.profile.to_string().as_str()), ("euler", "comfyui-0.3.64"));
 
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(tensors.tensor("samples").unwrap().shape(), [4, 4, 16, 16]);

@@ -235,8 +235,13 @@ impl Mt19937 {
 
     /// A multiple of 2^-53 in [0, 1).
     fn uniform_f64(&mut self) -> f64 {
+        (self.next_u64() & ((1 << 53) - 1)) as f64 / (1u64 << 53) as f64
+    }
+
+    /// 64 random bits: the next word, then the one after it, as torch puts them together.
+    pub fn next_u64(&mut self) -> u64 {
         let (high, low) = (u64::from(self.next_word()), u64::from(self.next_word()));
-        (((high << 32) | low) & ((1 << 53) - 1)) as f64 / (1u64 << 53) as f64
+        (high << 32) | low
     }
 
     fn next_word(&mut self) -> u32 {

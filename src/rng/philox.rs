@@ -88,6 +88,9 @@ impl Topology {
     /// T4: the same values up to 40,960.
     pub const T4: Self = Self::of(40, 1024);
 
+    /// No GPU: as if it ran all threads of a draw at once. A1111's "NV" draws so.
+    pub const UNBOUNDED: Self = Self::of(u32::MAX, BLOCK as u32);
+
     /// A GPU by its `multi_processor_count` and `max_threads_per_multi_processor`, as
     /// `torch.cuda.get_device_properties` tells them.
     ///
@@ -159,7 +162,8 @@ impl TryFrom<u64> for Topology {
 /// Nothing here has been run beside a GPU. The tests compare with values that others printed, to the four
 /// digits that they printed, from an H100, an A100 and smaller cards. A GPU's fast sine and cosine are coarser
 /// than these, so the last digits differ.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Philox {
     seed: u64,
     offset: u64,

@@ -291,7 +291,7 @@ impl KSampler {
             }
         };
         let kind = if program.draws_noise() { properties.noise } else { NoiseKind::None };
-        let source = noise.steps(kind, &sigmas, elements)?;
+        let source = noise.steps(kind, &sigmas, batch, item)?;
         let source = part_of(source, start_of_part, items * item, elements)?;
         let scale = model.latent_scale * sampling.latent_share(last);
         let run = Run::new(backend, &mut model.denoiser, program, start, self.cfg, source)?;

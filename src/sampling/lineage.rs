@@ -274,7 +274,7 @@ impl<'l> Forks<'l> {
             let mut noise = lineage.profile.noise(seed);
             // Noise that goes on after the initial one goes on after it in later segments too.
             noise.initial(item, None, &mut vec![0.0; item])?;
-            sources.push(noise.steps(kind, &sigmas, item)?);
+            sources.push(noise.steps(kind, &sigmas, 1, item)?);
         }
         let start = upload(backend, &Tensor::new(shape, start)?)?;
         let inpaint = self.inpaint(model, lineages)?;

@@ -20,7 +20,7 @@ pub mod variations;
 pub use denoiser::{Branch, Denoiser};
 pub use ksampler::{KSampler, LatentImage, Model, Plan};
 pub use model_sampling::{Betas, Levels, ModelSampling, Prediction};
-pub use noise::{Noise, NoiseSource, NoiseState, Part, Profile};
+pub use noise::{A1111Source, CounterDraws, Noise, NoiseSource, NoiseState, Part, Profile};
 pub use record::Record;
 pub use run::{Cancel, Observer, Progress, Run};
 pub use samplers::Sampler;

@@ -32,13 +32,19 @@ impl Noise for Comfyui {
         Ok(())
     }
 
-    fn steps(&mut self, kind: NoiseKind, sigmas: &[f32], elements: usize) -> Result<Box<dyn NoiseSource>> {
+    fn steps(
+        &mut self,
+        kind: NoiseKind,
+        sigmas: &[f32],
+        items: usize,
+        item: usize,
+    ) -> Result<Box<dyn NoiseSource>> {
         Ok(match kind {
             NoiseKind::None | NoiseKind::Gaussian => Box::new(Mt19937::new(self.step_seed)),
             NoiseKind::Continued => Box::new(self.generator.clone()),
             NoiseKind::Brownian => {
                 let (lowest, highest) = brownian_range(sigmas);
-                Box::new(BrownianNoise::new(self.seed, elements, lowest, highest)?)
+                Box::new(BrownianNoise::new(self.seed, items * item, lowest, highest)?)
             }
         })
     }

@@ -1,9 +1,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::part::{MAX_BATCH, part_of};
-use super::{NoiseSource, per_item};
+use super::{CounterDraws, NoiseSource, per_item};
 use crate::error::{Error, Result};
-use crate::rng::{BrownianNoise, BrownianPaths, Mt19937};
+use crate::rng::{BrownianNoise, BrownianPaths, Mt19937, Philox};
 
 /// Where a [`NoiseSource`] stands: all that it takes to go on from there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -12,6 +12,10 @@ use crate::rng::{BrownianNoise, BrownianPaths, Mt19937};
 pub enum NoiseState {
     /// A generator in the middle of its stream.
     Mt19937(Box<Mt19937>),
+    /// A GPU's generator in the middle of its stream.
+    Philox(Philox),
+    /// One item's draws of a counter stream.
+    Counter(CounterDraws),
     /// Brownian paths, which are the same wherever a run stands.
     Brownian(BrownianPaths),
     /// Part of the values of a larger batch.
@@ -45,6 +49,8 @@ impl NoiseState {
         };
         match self {
             NoiseState::Mt19937(generator) => Ok(generator),
+            NoiseState::Philox(generator) => Ok(Box::new(generator)),
+            NoiseState::Counter(draws) => Ok(Box::new(draws)),
             NoiseState::Brownian(BrownianPaths { normals, seeds, elements, sigma_min, sigma_max }) => {
                 if seeds.len().checked_mul(elements) != Some(values) {
                     return refuse("elements", format!("{values} for all seeds together"), elements);
