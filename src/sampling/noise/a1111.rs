@@ -9,13 +9,8 @@ pub(super) struct A1111 {
     source: A1111Source,
     seed: u64,
     ensd: u64,
-    generators: Vec<Generator>,
-}
-
-#[derive(Clone)]
-enum Generator {
-    Cpu(Mt19937),
-    Philox(Philox),
+    /// What draws the noise of the steps, once there is initial noise.
+    generators: Vec<Box<dyn NoiseSource>>,
 }
 
 impl A1111 {
@@ -23,10 +18,10 @@ impl A1111 {
         A1111 { source, seed, ensd, generators: Vec::new() }
     }
 
-    fn generator(&self, seed: u64) -> Generator {
+    fn generator(&self, seed: u64) -> Box<dyn NoiseSource> {
         match self.source.topology() {
-            None => Generator::Cpu(Mt19937::new(seed)),
-            Some(topology) => Generator::Philox(Philox::new(seed, topology)),
+            None => Box::new(Mt19937::new(seed)),
+            Some(topology) => Box::new(Philox::new(seed, topology)),
         }
     }
 
@@ -38,15 +33,12 @@ impl A1111 {
 
 impl Noise for A1111 {
     fn initial(&mut self, item: usize, batch_index: Option<&[usize]>, out: &mut [f32]) -> Result<()> {
-        let draws = |item: usize| batch_index.map_or(item, |batch_index| batch_index[item]) as u64;
         self.generators.clear();
         for (index, out) in out.chunks_exact_mut(item.max(1)).enumerate() {
-            let seed = self.seed.wrapping_add(draws(index));
+            let index = batch_index.map_or(index, |batch_index| batch_index[index]);
+            let seed = self.seed.wrapping_add(index as u64);
             let mut generator = self.generator(seed);
-            match &mut generator {
-                Generator::Cpu(generator) => generator.randn(out),
-                Generator::Philox(generator) => generator.randn(out)?,
-            }
+            generator.draw(0.0, 0.0, out)?;
             if self.ensd != 0 {
                 generator = self.generator(seed.wrapping_add(self.ensd));
             }
@@ -68,16 +60,9 @@ impl Noise for A1111 {
             let noise = BrownianNoise::with_normals(self.source.normals(), &seeds, item, lowest, highest)?;
             return Ok(Box::new(noise));
         }
-        if self.generators.len() != items {
-            self.generators =
-                self.seeds(items).map(|seed| self.generator(seed.wrapping_add(self.ensd))).collect();
+        if self.generators.len() == items {
+            return Ok(per_item(std::mem::take(&mut self.generators)));
         }
-        let source = |generator: &Generator| -> Box<dyn NoiseSource> {
-            match generator.clone() {
-                Generator::Cpu(generator) => Box::new(generator),
-                Generator::Philox(generator) => Box::new(generator),
-            }
-        };
-        Ok(per_item(self.generators.iter().map(source).collect()))
+        Ok(per_item(self.seeds(items).map(|seed| self.generator(seed.wrapping_add(self.ensd))).collect()))
     }
 }
