@@ -76,6 +76,7 @@ pub mod ops;
 pub mod reference;
 pub mod rng;
 pub mod sampling;
+mod simd;
 pub mod tensor;
 pub mod unet;
 pub mod words;

@@ -178,7 +178,7 @@ fn settings_that_are_refused() {
     let refused = |arguments: &[&str], expected: &[&str]| assert_refused(&folder, arguments, expected);
     refused(&["--sampler", "eular"], &["unknown sampler \"eular\"", "nearest: euler"]);
     refused(&["--scheduler", "karas"], &["unknown scheduler \"karas\"", "nearest: karras"]);
-    refused(&["--steps", "0"], &["steps must be at least 1, got 0"]);
+    refused(&["--steps", "0"], &["steps must be within 1 to 10000, got 0"]);
     refused(&["--steps", "-3"], &["-3"]);
     refused(&["--cfg", "NaN"], &["cfg", "finite, got NaN"]);
     refused(&["--cfg-scale", "inf"], &["cfg * cfg_scale", "finite"]);
@@ -201,6 +201,7 @@ fn settings_that_are_refused() {
     repaired("--steps", "1", "at least 2, or no variation can add noise, got 1");
     refused(&["--variation-sampler", "lcm"], &["--repaired"]);
     refused(&["--fork-sigma", "2"], &["--repaired"]);
+    refused(&["--batch", "1000000000000"], &["memory", "too little"]);
     refused(&["--batch", "0"], &["batch must be at least 1, got 0"]);
     refused(&["--size", "65x64"], &["size must be a multiple of 4 pixels, got 65x64"]);
     refused(&["--size", "big"], &["HEIGHTxWIDTH"]);

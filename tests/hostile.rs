@@ -428,6 +428,7 @@ fn variations(rng: &mut Rng) -> bool {
     }
     if rng.one_in(2) {
         let settings = VariationsWithNoise {
+            profile: Profile::default(),
             main_seed: rng.next(),
             steps,
             cfg,

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 13] = [
     "error",
     "tensor",
+    "simd",
     "rng",
     "ops",
     "reference",

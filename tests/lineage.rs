@@ -295,6 +295,7 @@ fn parts_that_do_not_exist() {
 fn noise_injection_interpolates() {
     let latent = Tensor::zeros([3, 16, 4, 4]);
     let node = |variation_strength, variation_seed| VariationsWithNoise {
+        profile: Profile::default(),
         main_seed: 3,
         steps: 8,
         cfg: 1.5,

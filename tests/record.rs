@@ -85,6 +85,7 @@ fn variations() -> Variations {
 
 fn with_noise() -> VariationsWithNoise {
     VariationsWithNoise {
+        profile: Profile::default(),
         main_seed: 5,
         steps: 6,
         cfg: 1.1 * 1.1,

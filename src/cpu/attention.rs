@@ -8,9 +8,10 @@
 use super::Cpu;
 use super::gemm::{View, gemm};
 use super::linear::tiles;
-use super::math::{exp, vectorised};
+use super::math::exp;
 use super::threads::{for_each_block, with_scratch};
 use crate::ops::Attention;
+use crate::simd::vectorised;
 use crate::tensor::{Shaped, Tensor};
 
 /// Queries of a block.

@@ -1,9 +1,9 @@
 //! Blocks of values in parallel; within one, term after term while it is in cache.
 
 use super::Cpu;
-use super::math::vectorised;
 use super::threads::for_each_block;
 use crate::ops::Combine;
+use crate::simd::vectorised;
 use crate::tensor::Tensor;
 
 /// Values of a block.

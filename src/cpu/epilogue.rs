@@ -1,7 +1,8 @@
 use std::ops::Range;
 
-use super::math::{activate, vectorised};
+use super::math::activate;
 use crate::ops::Activation;
+use crate::simd::vectorised;
 use crate::tensor::Tensor;
 
 /// What follows a product while its block is still in cache: additions, then an elementwise activation.

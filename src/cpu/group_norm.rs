@@ -3,10 +3,11 @@
 //! are added up in their order, so the statistics have the same bits at any number of threads.
 
 use super::Cpu;
-use super::math::{activate, vectorised};
+use super::math::activate;
 use super::moments::{Affine, Normaliser, accumulate};
 use super::threads::for_each_block;
 use crate::ops::GroupNorm;
+use crate::simd::vectorised;
 use crate::tensor::{Shaped, Tensor};
 
 /// Pixels of a block.

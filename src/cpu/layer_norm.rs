@@ -1,10 +1,10 @@
 //! Blocks of rows in parallel. A row is summed in f64 in a fixed number of lanes, then normalised while it is in cache.
 
 use super::Cpu;
-use super::math::vectorised;
 use super::moments::{Normaliser, accumulate};
 use super::threads::for_each_block;
 use crate::ops::LayerNorm;
+use crate::simd::vectorised;
 use crate::tensor::{Shaped, Tensor};
 
 /// Rows of a block.

@@ -7,9 +7,10 @@ use std::ops::Range;
 use super::Cpu;
 use super::epilogue::{Epilogue, add};
 use super::gemm::{View, block_rows, gemm};
-use super::math::{gelu, vectorised};
+use super::math::gelu;
 use super::threads::{for_each_block, with_scratch};
 use crate::ops::{Activation, Linear};
+use crate::simd::vectorised;
 use crate::tensor::{Shaped, Tensor};
 
 /// Columns of a tile.

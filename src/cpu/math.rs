@@ -3,14 +3,6 @@
 
 use crate::ops::Activation;
 
-/// Runs `f` compiled for the widest vectors that this machine has.
-///
-/// `f` and what it calls must be inlined to profit: `#[inline(always)]` on each.
-#[inline(always)]
-pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
-}
-
 /// `e` to the power `x`, within 2 ulp; below the normal range within one subnormal step.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {

@@ -25,7 +25,7 @@ pub use weight::PackedWeight;
 use crate::error::Result;
 use crate::ops::{
     Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, LayerNorm, Leave, Linear,
-    expect_shape, host_tensor,
+    expect_shape,
 };
 use crate::tensor::{Shape, Shaped, Tensor};
 
@@ -46,13 +46,13 @@ impl Backend for Cpu {
     type Weight = PackedWeight;
 
     fn empty(&self, shape: Shape) -> Result<Tensor> {
-        host_tensor(shape)
+        Tensor::try_zeros(shape)
     }
     fn latent(&self, shape: Shape) -> Result<Tensor> {
-        host_tensor(shape)
+        Tensor::try_zeros(shape)
     }
     fn upload(&self, host: &Tensor) -> Result<Tensor> {
-        let mut tensor = host_tensor(host.shape())?;
+        let mut tensor = Tensor::try_zeros(host.shape())?;
         tensor.data_mut().copy_from_slice(host.data());
         Ok(tensor)
     }

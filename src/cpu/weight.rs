@@ -1,6 +1,6 @@
 use super::gemm::View;
 use crate::error::Result;
-use crate::ops::{expect_weight, host_tensor};
+use crate::ops::expect_weight;
 use crate::tensor::{Shape, Shaped, Tensor};
 
 /// A weight transposed to `[inputs, outputs]`: the microkernels then read it as it lies, with no packing per call.
@@ -16,7 +16,7 @@ impl PackedWeight {
         expect_weight(shape)?;
         let outputs = shape[0];
         let inputs = shape[1..].iter().product();
-        let mut transposed = host_tensor([inputs, outputs].into())?;
+        let mut transposed = Tensor::try_zeros([inputs, outputs])?;
         for (m, row) in weight.data().chunks_exact(inputs.max(1)).enumerate() {
             for (k, &value) in row.iter().enumerate() {
                 transposed.data_mut()[k * outputs + m] = value;

@@ -29,7 +29,7 @@ pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 
 use crate::error::{Error, Result};
-use crate::tensor::{Element, Shape, Shaped, Tensor};
+use crate::tensor::{Shape, Shaped, Tensor};
 
 /// What computes: the reference, a CPU, a GPU.
 ///
@@ -173,20 +173,4 @@ pub(crate) fn expect_weight(got: Shape) -> Result<()> {
             Err(Error::Shape { op: "pack", tensor: "weight", expected, got })
         }
     }
-}
-
-/// A tensor of zeros in host memory, refused where there is too little; for [`Backend::empty`].
-pub(crate) fn host_tensor<E: Element>(shape: Shape) -> Result<Tensor<E>> {
-    let refuse = || Error::Value {
-        op: "empty",
-        what: "memory",
-        expected: format!("enough for {shape} {} values", E::DTYPE),
-        got: "too little".into(),
-    };
-    let elements = shape.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
-    let elements = elements.ok_or_else(refuse)?;
-    let mut data = Vec::new();
-    data.try_reserve_exact(elements).map_err(|_| refuse())?;
-    data.resize(elements, E::default());
-    Tensor::new(shape, data)
 }

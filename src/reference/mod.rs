@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 use crate::error::Result;
 use crate::ops::{
     Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, LayerNorm, Leave, Linear,
-    expect_shape, expect_weight, host_tensor,
+    expect_shape, expect_weight,
 };
 use crate::tensor::{Shape, Shaped, Tensor};
 
@@ -39,7 +39,7 @@ impl<F: Real> Backend for Reference<F> {
     type Weight = Tensor<F>;
 
     fn empty(&self, shape: Shape) -> Result<Tensor<F>> {
-        host_tensor(shape)
+        Tensor::try_zeros(shape)
     }
     fn latent(&self, shape: Shape) -> Result<Tensor<F>> {
         self.empty(shape)

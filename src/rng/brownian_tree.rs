@@ -1,11 +1,11 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::elementary::vectorised;
 use super::mt19937::parts;
 use super::normals::Draw;
 use super::{Normals, SeedSequence};
 use crate::error::{Error, Result};
+use crate::simd::vectorised;
 
 /// Words of entropy per node, as torchsde's `BrownianTree` sets it.
 const POOL_SIZE: usize = 24;

@@ -1,7 +1,7 @@
 use rayon::prelude::*;
 
-use super::elementary::vectorised;
 use super::philox::{LANES, box_muller, halves, words};
+use crate::simd::vectorised;
 
 /// Normal values that one Philox counter gives.
 const VALUES: usize = 4;

@@ -5,14 +5,6 @@
 
 use std::f64::consts::{FRAC_2_PI, FRAC_PI_2, LN_2};
 
-/// Runs `f` compiled for the widest vectors that this machine has; what it calls must be inlined into it to profit.
-///
-/// Only the width changes. Rust never fuses a multiplication with an addition, so the bits are the same.
-#[inline(always)]
-pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
-}
-
 /// Fails unless `f`, which must be inlined, gives the same bits compiled for every width of vectors that this machine has.
 #[cfg(test)]
 pub(super) fn assert_same_bits_at_every_width(f: impl Fn() -> Vec<f32> + Copy) {
@@ -27,7 +19,7 @@ pub(super) fn assert_same_bits_at_every_width(f: impl Fn() -> Vec<f32> + Copy) {
             assert!(bits(avx512.vectorize(f)) == baseline, "AVX-512");
         }
     }
-    assert!(bits(vectorised(f)) == baseline, "as dispatched");
+    assert!(bits(crate::simd::vectorised(f)) == baseline, "as dispatched");
 }
 
 const SQRT_HALF_F32: u32 = 0x3f35_04f3;

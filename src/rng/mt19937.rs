@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::elementary::{ln_f32, ln_f64, sin_cos_f32, sin_cos_f64, vectorised};
+use super::elementary::{ln_f32, ln_f64, sin_cos_f32, sin_cos_f64};
 use crate::error::{Error, Result};
+use crate::simd::vectorised;
 use crate::tensor::Element;
 
 const WORDS: usize = 624;

@@ -3,9 +3,10 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::elementary::{ln_f32, sin_cos_f32, vectorised};
+use super::elementary::{ln_f32, sin_cos_f32};
 use super::mt19937::item_range;
 use crate::error::{Error, Result};
+use crate::simd::vectorised;
 
 /// Counters that are made into normal values together, within the nearest cache.
 pub(super) const LANES: usize = 64;

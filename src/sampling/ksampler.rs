@@ -12,7 +12,7 @@ use super::run::{Inpaint, Observer, Run, expect_finite};
 use super::samplers::NoiseKind;
 use super::{Sampler, Scheduler};
 use crate::error::{Error, Result};
-use crate::ops::{Backend, Combine, host_tensor};
+use crate::ops::{Backend, Combine};
 use crate::rng::Mt19937;
 use crate::tensor::{Shaped, Tensor};
 
@@ -261,7 +261,7 @@ impl KSampler {
 
         let mut drawn = Tensor::zeros(shape);
         if !self.disable_noise {
-            let mut whole = host_tensor([batch, item].into())?;
+            let mut whole = Tensor::try_zeros([batch, item])?;
             noise.initial(item, latent.batch_index, whole.data_mut())?;
             drawn.data_mut().copy_from_slice(&whole.data()[start_of_part..][..items * item]);
         }
@@ -280,7 +280,7 @@ impl KSampler {
                 expect_mask(mask)?;
                 let (mask, mixed) = (upload(backend, mask)?, backend.latent(shape)?);
                 let noise = if properties.fresh_mask_noise {
-                    let mut fresh = host_tensor([batch, item].into())?;
+                    let mut fresh = Tensor::try_zeros([batch, item])?;
                     Mt19937::new(self.seed.wrapping_add(1)).randn(fresh.data_mut());
                     let fresh = fresh.data()[start_of_part..][..items * item].to_vec();
                     upload(backend, &Tensor::new(shape, fresh)?)?

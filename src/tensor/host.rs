@@ -26,7 +26,24 @@ impl<E: Element> Tensor<E> {
         Ok(Tensor { shape, data })
     }
 
-    /// A tensor of zeros.
+    /// A tensor of zeros, if there is memory for it.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if there is not.
+    pub fn try_zeros(shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        let mut data = Vec::new();
+        data.try_reserve_exact(shape.elements()).map_err(|_| Error::Value {
+            op: "tensor",
+            what: "memory",
+            expected: format!("enough for {shape} {} values", E::DTYPE),
+            got: "too little".into(),
+        })?;
+        data.resize(shape.elements(), E::default());
+        Ok(Tensor { shape, data })
+    }
+
+    /// A tensor of zeros, of a size that is known to fit; [`Tensor::try_zeros`] is for others.
     pub fn zeros(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
         Tensor { shape, data: vec![E::default(); shape.elements()] }

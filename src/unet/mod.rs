@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::nn::{
     Attention, Conv2d, GroupNorm, KeysValues, Run, TimestepEmbedding, Transformer2D, Weights, read_config,
 };
-use crate::ops::{self, Activation, Backend, host_tensor};
+use crate::ops::{self, Activation, Backend};
 use crate::tensor::{Shape, Shaped, Tensor};
 
 use blocks::{DownBlock, Given, MidBlock, UpBlock};
@@ -263,7 +263,7 @@ fn for_batch<const RANK: usize>(
     match tensor.shape().split_first() {
         Some((&got, rest)) if *rest == item && got == batch => Ok(tensor.clone()),
         Some((1, rest)) if *rest == item => {
-            let mut all = host_tensor(tensor.shape().with_batch(batch))?;
+            let mut all = Tensor::try_zeros(tensor.shape().with_batch(batch))?;
             for copy in all.data_mut().chunks_exact_mut(tensor.data().len().max(1)) {
                 copy.copy_from_slice(tensor.data());
             }

@@ -8,6 +8,7 @@ mod progress;
 mod repaired;
 mod replay;
 mod samplers;
+mod say;
 mod shard;
 mod sheet;
 mod sigmas;

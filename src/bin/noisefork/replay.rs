@@ -10,6 +10,7 @@ use crate::files::{Output, TensorFile, read_record};
 use crate::inputs::{Inputs, start};
 use crate::interrupt;
 use crate::progress::Bar;
+use crate::say::say;
 use crate::sheet::{pictures, sheet};
 
 /// Make again what a file of latents holds, from its record alone, and tell whether the bits are the same.
@@ -45,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let record = Record { items, ..held };
     let inputs = Inputs::from(&record.facts);
     let bundle = inputs.bundle()?;
-    let latent = inputs.latent()?.unwrap_or_else(|| Tensor::zeros(record.shape));
+    let latent = inputs.latent()?.map_or_else(|| Tensor::try_zeros(record.shape), Ok)?;
     let mut model = inputs.model(&bundle)?;
     let (out, picture) =
         (Output::create_if(&arguments.out)?, bundle.picture(&arguments.image, record.items.len())?);
@@ -73,9 +74,9 @@ fn verdict(before: &Tensor, again: &Tensor) -> ExitCode {
     let differing =
         before.data().iter().zip(again.data()).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
     if before.shape() == again.shape() && differing == 0 {
-        println!("the same bits: {} values in {} item(s)", again.data().len(), again.shape()[0]);
+        say(format_args!("the same bits: {} values in {} item(s)", again.data().len(), again.shape()[0]));
         return ExitCode::SUCCESS;
     }
-    println!("other bits: {differing} of {} values differ", again.data().len());
+    say(format_args!("other bits: {differing} of {} values differ", again.data().len()));
     ExitCode::FAILURE
 }

@@ -3,15 +3,17 @@ use noisefork::error::Result;
 use noisefork::sampling::Sampler;
 use noisefork::sampling::samplers::NoiseKind;
 
+use crate::say::say;
+
 /// List the samplers: order, model calls per step, fewest steps, whether right for flows, where their noise comes from.
 #[derive(Args)]
 pub struct Arguments {}
 
 pub fn run(_: &Arguments) -> Result<()> {
-    println!(
+    say(format_args!(
         "{:<28} {:>5} {:>10} {:>12} {:>4}  noise",
         "sampler", "order", "calls/step", "fewest steps", "flow"
-    );
+    ));
     for name in Sampler::names() {
         let properties = name.parse::<Sampler>()?.properties();
         let noise = match properties.noise {
@@ -22,7 +24,7 @@ pub fn run(_: &Arguments) -> Result<()> {
         };
         let flow = if properties.flow { "yes" } else { "no" };
         let (order, calls, fewest) = (properties.order, properties.calls_per_step, properties.fewest_steps);
-        println!("{name:<28} {order:>5} {calls:>10} {fewest:>12} {flow:>4}  {noise}");
+        say(format_args!("{name:<28} {order:>5} {calls:>10} {fewest:>12} {flow:>4}  {noise}"));
     }
     Ok(())
 }

@@ -2,6 +2,8 @@ use clap::{Args, ValueEnum};
 use noisefork::error::Result;
 use noisefork::sampling::{Betas, KSampler, ModelSampling, Sampler, Scheduler};
 
+use crate::say::say;
+
 /// Print the noise levels that a run visits.
 #[derive(Args)]
 pub struct Arguments {
@@ -52,7 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let sigmas = plan.map_or(Vec::new(), |plan| plan.sigmas().to_vec());
         if let Format::Text = arguments.format {
             let levels: Vec<String> = sigmas.iter().map(f32::to_string).collect();
-            println!("{scheduler:<16} {}", levels.join(" "));
+            say(format_args!("{scheduler:<16} {}", levels.join(" ")));
         }
         schedules.insert(scheduler.name().to_owned(), sigmas.into());
     }
@@ -60,7 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Err(error);
     }
     if let Format::Json = arguments.format {
-        println!("{}", serde_json::Value::Object(schedules));
+        say(serde_json::Value::Object(schedules));
     }
     Ok(())
 }

@@ -195,7 +195,7 @@ impl Arguments {
             return Err(Error::Value { op: OP, what, expected, got: "0".into() });
         }
         let size = self.size.map_or(bundle.default_size(), |Size(size)| size);
-        Ok(Tensor::zeros(bundle.latent_shape(self.batch, size)?))
+        Tensor::try_zeros(bundle.latent_shape(self.batch, size)?)
     }
 
     /// The files to write, made ready before any work is done.

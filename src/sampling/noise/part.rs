@@ -2,7 +2,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{NoiseSource, NoiseState};
 use crate::error::{Error, Result};
-use crate::ops::host_tensor;
 use crate::tensor::Tensor;
 
 /// The largest batch that ComfyUI makes. All of it is drawn for a part of it, which needs a limit.
@@ -69,7 +68,7 @@ pub(crate) fn part_of(
     if values == elements {
         return Ok(source);
     }
-    Ok(Box::new(PartOf { source, whole: host_tensor([elements].into())?, start }))
+    Ok(Box::new(PartOf { source, whole: Tensor::try_zeros([elements])?, start }))
 }
 
 impl NoiseSource for PartOf {

@@ -6,7 +6,7 @@ use super::expect_strength;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::rng::Mt19937;
-use crate::sampling::{Denoiser, KSampler, LatentImage, Model, Observer, Sampler, Scheduler};
+use crate::sampling::{Denoiser, KSampler, LatentImage, Model, Observer, Profile, Sampler, Scheduler};
 use crate::tensor::{Shaped, Tensor};
 
 const OP: &str = "variations with noise";
@@ -17,6 +17,8 @@ const OP: &str = "variations with noise";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VariationsWithNoise {
+    /// Whose noise the sampler draws; what items start from is torch's on the CPU.
+    pub profile: Profile,
     /// Seeds the noise that all items have in common, and the sampler.
     pub main_seed: u64,
     /// Steps of the whole schedule.
