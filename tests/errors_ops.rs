@@ -316,7 +316,7 @@ fn memory<E: Element, B: Host<E>>(b: &B) {
     // More than an address space, and more than a count can hold.
     for shape in [Shape::from([1 << 30, 1 << 30]), [1 << 40, 1 << 40].into()] {
         let expected = format!("enough for {shape} {} values", E::DTYPE);
-        let error = value_error("empty", "memory", &expected, "too little");
+        let error = value_error("tensor", "memory", &expected, "too little");
         assert_eq!(b.empty(shape), Err(error.clone()));
         assert_eq!(b.latent(shape), Err(error));
     }
