@@ -151,8 +151,8 @@ pub trait Continuation: fmt::Debug + Send + Sync {
     /// ask for a further part. Of the values of earlier parts, those that were kept may be used.
     ///
     /// # Errors
-    /// [`Error::NotFinite`](crate::error::Error::NotFinite) for a measurement that is not a number,
-    /// [`Error::Value`](crate::error::Error::Value) where no end is in sight.
+    /// [`Error::NotFinite`] for a measurement that is not a number,
+    /// [`Error::Value`] where no end is in sight.
     fn write(&self, error: f64, p: &mut Builder) -> Result<Value>;
 }
 
