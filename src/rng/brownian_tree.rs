@@ -243,8 +243,8 @@ impl BrownianTree {
 /// Cuts the blocks into a run for each of `shares` threads. A thread has to pass over what comes before its run, at
 /// `skip_cost` of what drawing that costs, so that the first run is the longest.
 ///
-/// Threads that share the nodes of a wave of 2^14 elements instead pass over nothing, but what one draws another has
-/// to fetch, twice per wave they wait for each other, and one thread alone gains nothing from its caches.
+/// Threads that share the nodes of a wave of elements instead pass over nothing, but what one draws another has to
+/// fetch, and twice per wave they wait for each other.
 fn spans<'a>(
     shares: usize,
     skip_cost: f64,
