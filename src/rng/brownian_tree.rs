@@ -13,12 +13,12 @@ const POOL_SIZE: usize = 24;
 const TICKS: f64 = 1e6;
 /// The largest time; with the rounding, it bounds the depth of the tree at 42.
 const MAX_TIME: f64 = 1e6;
-/// Elements that go down the tree together, so that a path's values stay in the nearest cache.
+const MAX_DEPTH: usize = 42;
+/// Elements that go down the tree together, so that what a path needs at once stays in the second nearest cache.
+/// Half and twice the size are no faster.
 const BLOCK: usize = 2048;
-/// Elements, a multiple of [`BLOCK`], whose noise for all new nodes is drawn before it is used. A node's noise is a
-/// sequence, so threads share the nodes there, and the blocks here. Half and a quarter of it are no faster, nor are
-/// blocks of half and twice the size.
-const WAVE: usize = 1 << 14;
+/// What the last block may be longer by: see [`parts`].
+const TAIL: usize = 16;
 /// Values to draw below which waking other threads costs more than it saves.
 const WORTH_SHARING: usize = 1 << 15;
 
@@ -28,12 +28,13 @@ const WORTH_SHARING: usize = 1 << 15;
 /// The increment over an interval does not depend on what was asked before. Times are rounded to multiples of
 /// 1e-6, and the path stands still outside of `[t0, t1]`.
 ///
-/// Between queries it keeps the values that a query which shares an end with the last one needs again: up to
-/// 50 times `elements` values for an interval of a typical length.
+/// Between queries it keeps the values that a query which lies below the last one and shares an end with it needs
+/// again: some 20 times `elements` values for an interval of a typical length.
 ///
 /// # Cost
 /// A step to a new time draws a value per element at each of the 20 or so levels of the tree below the steps seen
-/// before, computes with it once, and keeps it: there is no less to do. The draws, 0.75 ns each, are most of it.
+/// before: there is no less to do. The draws, 0.7 ns each, are most of it. Half of them are used at once, in cache;
+/// the other half is what the next step down needs, and is kept.
 #[derive(Debug, Clone)]
 pub struct BrownianTree {
     normals: Normals,
@@ -41,11 +42,12 @@ pub struct BrownianTree {
     root: Node,
     /// The increment over the whole of `[t0, t1]`.
     w: Vec<f32>,
-    /// The increments over the left half of the nodes that are kept.
-    rows: Vec<Vec<f32>>,
+    /// For each block of elements, the kept rows one after another: the increments over a node's left half.
+    kept: Vec<Vec<f32>>,
+    /// How many rows there are, and which of them are free.
+    rows: usize,
     spare_rows: Vec<usize>,
     queries: u64,
-    noise: Vec<f32>,
 }
 
 /// A dyadic interval.
@@ -63,20 +65,15 @@ struct Node {
 struct Halves {
     left: Node,
     right: Node,
-    /// Which of the tree's rows holds the increments over the left half.
-    row: usize,
-    /// Whether the query under way has to know what the path moves within both halves.
-    needs_w: bool,
-    /// Which of the noises drawn for the query under way is this node's, if it is new.
-    noise: Option<usize>,
+    /// Which of the kept rows holds the increments over the left half, if one does.
+    row: Option<usize>,
+    /// Which of the draws for the query under way is this node's, if its left half is to be drawn.
+    draw: Option<usize>,
+    /// Whether the query under way has to know what the path moves within either half.
+    needs_left_w: bool,
+    /// The same for the right half, which is the whole without the left one.
+    needs_right_w: bool,
     last_query: u64,
-}
-
-/// The noise of a new node.
-struct Noise {
-    depth: u32,
-    key: u64,
-    draw: Option<Draw>,
 }
 
 /// What a query will need, found before anything is drawn.
@@ -84,21 +81,27 @@ struct Plan<'a> {
     number: u64,
     start: f64,
     end: f64,
-    new: Vec<Noise>,
-    rows: &'a mut Vec<Vec<f32>>,
+    seeds: &'a SeedSequence,
+    /// The seeds of the nodes to be drawn.
+    draws: Vec<u64>,
+    rows: &'a mut usize,
     spare_rows: &'a mut Vec<usize>,
+}
+
+/// A run of blocks, which one thread takes through the tree.
+struct Span<'a> {
+    /// The elements before it.
+    first: usize,
+    kept: &'a mut [Vec<f32>],
+    out: &'a mut [f32],
 }
 
 /// The part of a query that concerns one block of elements.
 struct Query<'a> {
     start: f64,
     end: f64,
-    rows: Vec<&'a mut [f32]>,
-    /// The noise of a new node for the elements of a wave, of which there are `stride`, after that of the last.
-    noise: &'a [f32],
-    stride: usize,
-    /// Where these elements begin in the wave.
-    first: usize,
+    draws: &'a mut [Draw],
+    kept: &'a mut [f32],
     out: &'a mut [f32],
 }
 
@@ -138,10 +141,10 @@ impl BrownianTree {
             seeds,
             root,
             w,
-            rows: Vec::new(),
+            kept: vec![Vec::new(); parts(elements, BLOCK).count()],
+            rows: 0,
             spare_rows: Vec::new(),
             queries: 0,
-            noise: Vec::new(),
         })
     }
 
@@ -155,14 +158,24 @@ impl BrownianTree {
         if out.len() != self.w.len() {
             return Err(wrong_length("brownian tree", self.w.len(), out.len()));
         }
+        self.increment_over(ta, tb, 1.0, rayon::current_num_threads(), out)
+    }
+
+    /// Writes (W(`tb`) - W(`ta`)) / `divisor` to `out`, on at most so many threads.
+    fn increment_over(
+        &mut self,
+        ta: f64,
+        tb: f64,
+        divisor: f32,
+        threads: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
         let (start, end) = self.resolve(ta, tb)?;
-        out.fill(0.0);
+        let divisor = if ta > tb { -divisor } else { divisor };
         if start < end {
-            self.add_increment(start, end, out)?;
+            return self.query(start, end, divisor, threads, out);
         }
-        if ta > tb {
-            out.iter_mut().for_each(|w| *w = -*w);
-        }
+        out.fill(0.0 / divisor);
         Ok(())
     }
 
@@ -180,72 +193,80 @@ impl BrownianTree {
         Ok((resolve(ta.min(tb)), resolve(ta.max(tb))))
     }
 
-    fn add_increment(&mut self, start: f64, end: f64, out: &mut [f32]) -> Result<()> {
+    fn query(&mut self, start: f64, end: f64, divisor: f32, threads: usize, out: &mut [f32]) -> Result<()> {
         self.queries += 1;
         let mut plan = Plan {
             number: self.queries,
             start,
             end,
-            new: Vec::new(),
+            seeds: &self.seeds,
+            draws: Vec::new(),
             rows: &mut self.rows,
             spare_rows: &mut self.spare_rows,
         };
-        self.root.plan(&mut plan);
-        let mut new = plan.new;
-        if let Err(error) = self.reserve(new.len()) {
-            self.root.prune(&mut self.spare_rows, |halves| halves.noise.is_none());
+        let needs_w = self.root.plan(&mut plan);
+        let seeds = plan.draws;
+        if let Err(error) = self.reserve() {
+            self.root.prune(&mut self.spare_rows, |halves| halves.draw.is_none());
             return Err(error);
         }
-        for wave in parts(self.w.len(), WAVE) {
-            self.draw(&mut new, wave.len());
-            let (root, noise, stride) = (&self.root, &self.noise, wave.len());
-            let mut blocks: Vec<(&[f32], Query)> = self.w[wave.clone()]
-                .chunks(BLOCK)
-                .zip(out[wave.clone()].chunks_mut(BLOCK))
-                .enumerate()
-                .map(|(block, (w, out))| {
-                    (w, Query { start, end, rows: Vec::new(), noise, stride, first: block * BLOCK, out })
-                })
-                .collect();
-            for row in &mut self.rows {
-                for ((_, query), row) in blocks.iter_mut().zip(row[wave.clone()].chunks_mut(BLOCK)) {
-                    query.rows.push(row);
+        let (normals, root, w) = (self.normals, &self.root, &self.w[..]);
+        let shares = if seeds.len() * w.len() < WORTH_SHARING { 1 } else { threads };
+        spans(shares, normals.skip_cost(), &mut self.kept, out).into_par_iter().for_each(|span| {
+            let mut draws: Vec<Draw> =
+                seeds.iter().map(|&seed| normals.draw_from(seed, w.len(), span.first)).collect();
+            let mut scratch = vec![0.0; (MAX_DEPTH + 2) * (BLOCK + TAIL)];
+            for (part, kept) in parts(span.out.len(), BLOCK).zip(span.kept) {
+                let (block_w, scratch) = scratch.split_at_mut(part.len());
+                if needs_w {
+                    block_w.copy_from_slice(&w[span.first..][part.clone()]);
                 }
+                let out = &mut span.out[part];
+                out.fill(0.0);
+                root.add_increment(block_w, &mut Query { start, end, draws: &mut draws, kept, out }, scratch);
+                divide(out, divisor);
             }
-            let min_len = unless_worth_sharing(new.len() * wave.len());
-            blocks.into_par_iter().with_min_len(min_len).for_each(|(w, mut query)| {
-                let mut buffer = [0.0; BLOCK];
-                let buffer = &mut buffer[..w.len()];
-                buffer.copy_from_slice(w);
-                root.add_increment(buffer, &mut query);
-            });
-        }
+        });
         let last = self.queries;
         self.root.prune(&mut self.spare_rows, |halves| halves.last_query == last);
         Ok(())
     }
 
-    /// Makes room for all rows, and for the noise of `new` nodes.
-    fn reserve(&mut self, new: usize) -> Result<()> {
+    /// Makes room for all rows.
+    fn reserve(&mut self) -> Result<()> {
         let elements = self.w.len();
-        self.rows.iter_mut().try_for_each(|row| extend(row, elements, elements))?;
-        let wave = parts(elements, WAVE).map(|wave| wave.len()).max().unwrap_or(0);
-        extend(&mut self.noise, new * wave, elements)
-    }
-
-    /// Draws the next `len` elements' noise for each of the new nodes.
-    fn draw(&mut self, new: &mut [Noise], len: usize) {
-        let (normals, seeds, elements) = (self.normals, &self.seeds, self.w.len());
-        new.par_iter_mut()
-            .zip(self.noise.par_chunks_mut(len.max(1)))
-            .with_min_len(unless_worth_sharing(len * 8))
-            .for_each(|(noise, out)| noise.fill(normals, seeds, elements, out));
+        let mut blocks = self.kept.iter_mut().zip(parts(elements, BLOCK));
+        blocks.try_for_each(|(kept, part)| extend(kept, self.rows * part.len(), elements))
     }
 }
 
-/// The length below which rayon does not divide work of so many values.
-fn unless_worth_sharing(values: usize) -> usize {
-    if values < WORTH_SHARING { usize::MAX } else { 1 }
+/// Cuts the blocks into a run for each of `shares` threads. A thread has to pass over what comes before its run, at
+/// `skip_cost` of what drawing that costs, so that the first run is the longest.
+///
+/// Threads that share the nodes of a wave of elements instead pass over nothing, but what one draws another has to
+/// fetch, and twice per wave they wait for each other.
+fn spans<'a>(
+    shares: usize,
+    skip_cost: f64,
+    mut kept: &'a mut [Vec<f32>],
+    mut out: &'a mut [f32],
+) -> Vec<Span<'a>> {
+    let (blocks, elements) = (kept.len(), out.len());
+    let weights: Vec<f64> = (0..shares as i32).map(|share| (1.0 - skip_cost).powi(share)).collect();
+    let total: f64 = weights.iter().sum();
+    let mut spans = Vec::new();
+    let (mut sum, mut done) = (0.0, 0);
+    for weight in weights {
+        sum += weight;
+        let until = (blocks as f64 * sum / total).round() as usize;
+        let last = elements - out.len();
+        let here = kept.split_off_mut(..until - done).unwrap_or_default();
+        let len = if until == blocks { out.len() } else { here.len() * BLOCK };
+        spans.push(Span { first: last, kept: here, out: out.split_off_mut(..len).unwrap_or_default() });
+        done = until;
+    }
+    spans.retain(|span| !span.out.is_empty());
+    spans
 }
 
 /// Makes `values` at least `len` long, on behalf of a tree of `elements`.
@@ -261,22 +282,6 @@ fn extend(values: &mut Vec<f32>, len: usize, elements: usize) -> Result<()> {
     Ok(())
 }
 
-impl Noise {
-    /// The node's next values.
-    fn fill(&mut self, normals: Normals, seeds: &SeedSequence, elements: usize, out: &mut [f32]) {
-        let draw = self.draw.get_or_insert_with(|| {
-            let (low, high) = (self.key as u32, (self.key >> 32) as u32);
-            let seeds = match high {
-                0 => seeds.child(&[low, self.depth]),
-                _ => seeds.child(&[low, high, self.depth]),
-            };
-            let [w_seed] = seeds.generate_state();
-            normals.draw(w_seed.into(), elements)
-        });
-        draw.fill(out);
-    }
-}
-
 impl Node {
     /// Splits what the query cuts. Returns whether the query has to know what the path moves within this node.
     fn plan(&mut self, plan: &mut Plan) -> bool {
@@ -284,64 +289,64 @@ impl Node {
             return true;
         }
         let halves =
-            self.halves.get_or_insert_with(|| plan.split(self.start, self.end, self.depth, self.key));
+            self.halves.get_or_insert_with(|| Halves::new(self.start, self.end, self.depth, self.key));
+        let midway = halves.left.end;
         halves.last_query = plan.number;
-        if plan.start < halves.left.end {
-            halves.left.plan(plan);
+        halves.needs_right_w = midway < plan.end && halves.right.plan(plan);
+        halves.needs_left_w = (plan.start < midway && halves.left.plan(plan)) || halves.needs_right_w;
+        if halves.needs_left_w && halves.row.is_none() {
+            halves.draw = Some(plan.draws.len());
+            plan.draws.push(plan.seed(self.depth, self.key));
+            // A path that goes right adds the left half, and does so again where the next query ends here.
+            let ends_right = midway <= plan.end && plan.end < self.end;
+            if midway <= plan.start || ends_right {
+                halves.row = Some(plan.row());
+            }
         }
-        let right_needs_w = halves.right.start < plan.end && halves.right.plan(plan);
-        halves.needs_w = halves.noise.is_some() || right_needs_w;
-        halves.needs_w
-    }
-
-    /// Whether the query has only to add what the path moves within this node.
-    fn is_within(&self, query: &Query) -> bool {
-        query.start <= self.start && self.end <= query.end
+        halves.needs_right_w || halves.draw.is_some()
     }
 
     /// Adds what the path moves within both this node and the query; `w` is what it moves within this node, if that
-    /// is needed.
-    fn add_increment(&self, w: &mut [f32], query: &mut Query) {
+    /// is needed, and is used up.
+    fn add_increment(&self, w: &mut [f32], query: &mut Query, scratch: &mut [f32]) {
+        let within = query.start <= self.start && self.end <= query.end;
         let halves = match &self.halves {
-            Some(halves) if !self.is_within(query) => halves,
+            Some(halves) if !within => halves,
             _ => return add(query.out, w),
         };
-        halves.draw(w, query);
-        let goes_right = halves.right.start < query.end;
-        if query.start < halves.left.end {
-            let left_w = &*query.rows[halves.row];
-            if halves.left.is_within(query) {
-                add(query.out, left_w);
-            } else if goes_right {
-                let mut buffer = [0.0; BLOCK];
-                let buffer = &mut buffer[..w.len()];
-                buffer.copy_from_slice(left_w);
-                halves.left.add_increment(buffer, query);
-            } else {
-                w.copy_from_slice(left_w);
-                halves.left.add_increment(w, query);
-            }
+        let (left_w, rest) = scratch.split_at_mut(w.len());
+        halves.find_left_w(w, query, left_w);
+        if halves.needs_right_w {
+            subtract(w, left_w);
         }
-        if goes_right {
-            if halves.needs_w {
-                subtract(w, query.rows[halves.row]);
-            }
-            halves.right.add_increment(w, query);
+        if query.start < halves.left.end {
+            halves.left.add_increment(left_w, query, rest);
+        }
+        if halves.right.start < query.end {
+            halves.right.add_increment(w, query, scratch);
         }
     }
 
-    /// Drops what is not to be kept.
+    /// Drops the rows that are not to be kept, and the nodes that lead to none.
     fn prune(&mut self, spare_rows: &mut Vec<usize>, keep: impl Fn(&Halves) -> bool + Copy) {
-        let Some(mut halves) = self.halves.take() else { return };
+        let Some(halves) = &mut self.halves else { return };
         halves.left.prune(spare_rows, keep);
         halves.right.prune(spare_rows, keep);
-        if keep(&halves) {
-            halves.noise = None;
-            self.halves = Some(halves);
-        } else {
-            spare_rows.push(halves.row);
+        if !keep(halves) {
+            spare_rows.extend(halves.row.take());
+        }
+        halves.draw = None;
+        if halves.row.is_none() && halves.left.halves.is_none() && halves.right.halves.is_none() {
+            self.halves = None;
         }
     }
+}
+
+fn divide(values: &mut [f32], divisor: f32) {
+    vectorised(
+        #[inline(always)]
+        || values.iter_mut().for_each(|value| *value /= divisor),
+    );
 }
 
 fn add(out: &mut [f32], w: &[f32]) {
@@ -367,41 +372,72 @@ fn subtract(w: &mut [f32], left_w: &[f32]) {
 }
 
 impl Plan<'_> {
-    fn split(&mut self, start: f64, end: f64, depth: u32, key: u64) -> Box<Halves> {
-        let row = self.spare_rows.pop().unwrap_or_else(|| {
-            self.rows.push(Vec::new());
-            self.rows.len() - 1
-        });
-        self.new.push(Noise { depth, key, draw: None });
-        let midway = round(0.5 * (start + end));
-        let half = |start, end, key| Node { start, end, depth: depth + 1, key, halves: None };
-        Box::new(Halves {
-            left: half(start, midway, 2 * key),
-            right: half(midway, end, 2 * key + 1),
-            row,
-            needs_w: true,
-            noise: Some(self.new.len() - 1),
-            last_query: self.number,
+    /// The seed of a node's noise.
+    fn seed(&self, depth: u32, key: u64) -> u64 {
+        let (low, high) = (key as u32, (key >> 32) as u32);
+        let seeds = match high {
+            0 => self.seeds.child(&[low, depth]),
+            _ => self.seeds.child(&[low, high, depth]),
+        };
+        let [w_seed] = seeds.generate_state();
+        w_seed.into()
+    }
+
+    /// A row to keep values in.
+    fn row(&mut self) -> usize {
+        self.spare_rows.pop().unwrap_or_else(|| {
+            *self.rows += 1;
+            *self.rows - 1
         })
     }
 }
 
 impl Halves {
-    /// Makes the left half's increments, if they are new, from the Brownian bridge over both halves.
-    fn draw(&self, w: &[f32], query: &mut Query) {
-        let Some(noise) = self.noise else { return };
+    fn new(start: f64, end: f64, depth: u32, key: u64) -> Box<Self> {
+        let midway = round(0.5 * (start + end));
+        let half = |start, end, key| Node { start, end, depth: depth + 1, key, halves: None };
+        Box::new(Halves {
+            left: half(start, midway, 2 * key),
+            right: half(midway, end, 2 * key + 1),
+            row: None,
+            draw: None,
+            needs_left_w: false,
+            needs_right_w: false,
+            last_query: 0,
+        })
+    }
+
+    /// Writes the left half's increments to `left_w`, if they are needed.
+    fn find_left_w(&self, w: &[f32], query: &mut Query, left_w: &mut [f32]) {
+        if !self.needs_left_w {
+            return;
+        }
+        let row = self.row.map(|row| &mut query.kept[row * w.len()..][..w.len()]);
+        match (self.draw, row) {
+            (None, Some(row)) => left_w.copy_from_slice(row),
+            (None, None) => unreachable!("what is needed is drawn or kept"),
+            (Some(draw), row) => {
+                query.draws[draw].fill(left_w);
+                self.bridge(w, left_w);
+                if let Some(row) = row {
+                    row.copy_from_slice(left_w);
+                }
+            }
+        }
+    }
+
+    /// Turns noise into the left half's increments: a Brownian bridge over both halves.
+    fn bridge(&self, w: &[f32], noise: &mut [f32]) {
         let per_time = 1.0 / (self.right.end - self.left.start);
         let (left, right) = (self.left.end - self.left.start, self.right.end - self.right.start);
         let deviation = (left * right * per_time).sqrt() as f32;
         // Rounded where torch rounds: the mean is the product of three numbers, from left to right.
         let (left, per_time) = (left as f32, per_time as f32);
-        let noise = &query.noise[noise * query.stride + query.first..];
-        let left_w = &mut *query.rows[self.row];
         vectorised(
             #[inline(always)]
             || {
-                for ((left_w, w), noise) in left_w.iter_mut().zip(w).zip(noise) {
-                    *left_w = left * w * per_time + deviation * noise;
+                for (noise, w) in noise.iter_mut().zip(w) {
+                    *noise = left * w * per_time + deviation * *noise;
                 }
             },
         );
@@ -514,11 +550,11 @@ impl BrownianNoise {
         }
         let item = first.w.len().max(1);
         let deviation = (sigma_next - sigma).abs().sqrt();
-        self.trees.par_iter_mut().zip(out.par_chunks_exact_mut(item)).try_for_each(|(tree, out)| {
-            tree.increment(ta, tb, out)?;
-            out.iter_mut().for_each(|noise| *noise /= deviation);
-            Ok(())
-        })
+        let threads = rayon::current_num_threads().div_ceil(self.trees.len());
+        self.trees
+            .par_iter_mut()
+            .zip(out.par_chunks_exact_mut(item))
+            .try_for_each(|(tree, out)| tree.increment_over(ta, tb, deviation, threads, out))
     }
 }
 

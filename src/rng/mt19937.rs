@@ -206,7 +206,7 @@ impl Mt19937 {
     }
 
     /// Passes over `words` words: a twist for every 624 of them, which are tempered only where the next is read.
-    fn skip(&mut self, words: usize) {
+    pub(super) fn skip(&mut self, words: usize) {
         vectorised(
             #[inline(always)]
             || {
@@ -389,10 +389,10 @@ pub fn prepare_noise(seed: u64, batch_index: &[usize], out: &mut [f32]) -> Resul
     Ok(())
 }
 
-/// Cuts a draw into parts of `size` values, a multiple of 16, where the last takes the remainder: drawn part by part,
-/// the values are those of one draw.
+/// Cuts a draw into parts of `size` values, a multiple of 16, where the last has fewer, but at least 16, or up to 15
+/// more: drawn part by part, the values are those of one draw.
 pub(super) fn parts(elements: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = (elements / size).max(1);
+    let count = ((elements + size - BLOCK) / size).max(1);
     (0..count).map(move |part| part * size..if part + 1 == count { elements } else { (part + 1) * size })
 }
 

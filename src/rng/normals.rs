@@ -28,6 +28,25 @@ impl Normals {
         }
     }
 
+    /// The same draw without its first `first` values, a multiple of 16.
+    pub(super) fn draw_from(self, seed: u64, elements: usize, first: usize) -> Draw {
+        let mut draw = self.draw(seed, elements);
+        match &mut draw {
+            Draw::TorchCpu(generator) => generator.skip(first),
+            Draw::TorchCuda(draw) => draw.skip(first),
+            Draw::Counter { next, .. } => *next += first as u64,
+        }
+        draw
+    }
+
+    /// What it costs to pass over a value, as a part of what it costs to draw it.
+    pub(super) fn skip_cost(self) -> f64 {
+        match self {
+            Normals::TorchCpu => 0.15,
+            Normals::TorchCuda(_) | Normals::Counter => 0.0,
+        }
+    }
+
     /// Refuses what cannot be one draw.
     pub(super) fn check(self, op: &'static str, elements: usize) -> Result<()> {
         match self {

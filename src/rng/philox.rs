@@ -226,6 +226,11 @@ impl Topology {
 }
 
 impl PhiloxDraw {
+    /// Passes over `n` values.
+    pub(super) fn skip(&mut self, n: usize) {
+        self.next += n;
+    }
+
     /// The draw's next values.
     pub(super) fn fill(&mut self, mut out: &mut [f32]) {
         let per_counter = WORDS * self.threads;
