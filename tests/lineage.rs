@@ -317,8 +317,19 @@ fn noise_injection_interpolates() {
     let all = sample(node(1.0, 4));
     assert_ne!(all.items(0..1).unwrap(), all.items(1..2).unwrap());
     assert_eq!(all, sample(node(1.0, 3)));
+    // The sampler's own noise is the profile's.
+    let ancestral = |profile| {
+        sample(VariationsWithNoise { profile, sampler: sampler("euler_ancestral"), ..node(0.5, 4) })
+    };
+    assert_ne!(ancestral(Profile::Comfyui0_3_64), ancestral(Profile::ComfyuiPost11528));
     let half = sample(node(0.5, 4));
     assert!(half != none && half != all);
+    // What a mask keeps comes back as it came.
+    let mask = Tensor::zeros([1, 1, 4, 4]);
+    let image = LatentImage { noise_mask: Some(&mask), ..(&latent).into() };
+    let (masked, _) =
+        with_model(|model| node(0.5, 4).sample(model, image, &mut |_| ControlFlow::Continue(())));
+    assert_eq!(masked.unwrap(), latent);
     let (refused, _) =
         with_model(|model| node(1.1, 4).sample(model, &latent, &mut |_| ControlFlow::Continue(())));
     assert!(matches!(refused, Err(Error::Value { what: "variation_strength", .. })));

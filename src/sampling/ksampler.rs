@@ -196,13 +196,9 @@ impl KSampler {
 
     /// The levels of `steps` steps, for the sampler at hand.
     fn levels(&self, sampling: &ModelSampling, steps: usize) -> Result<Vec<f32>> {
-        if !self.sampler.properties().drops_penultimate {
-            return self.scheduler.sigmas(sampling, steps);
-        }
-        let mut sigmas = self.scheduler.sigmas(sampling, steps.saturating_add(1))?;
-        if sigmas.len() > 2 {
-            sigmas.remove(sigmas.len() - 2);
-        }
+        let dropped = usize::from(self.sampler.properties().drops_penultimate);
+        let mut sigmas = self.scheduler.sigmas(sampling, steps.saturating_add(dropped))?;
+        self.sampler.drop_penultimate(&mut sigmas);
         Ok(sigmas)
     }
 

@@ -346,9 +346,8 @@ impl Lineage {
         let last = self.segments.last();
         let until = last.and_then(|segment| segment.until).unwrap_or(end).min(end);
         let mut levels = levels[self.start_of_last().min(until)..=until].to_vec();
-        let drops = last.is_some_and(|segment| segment.sampler.properties().drops_penultimate);
-        if drops && until == end && levels.len() > 2 {
-            levels.remove(levels.len() - 2);
+        if let Some(segment) = last.filter(|_| until == end) {
+            segment.sampler.drop_penultimate(&mut levels);
         }
         Ok(levels)
     }

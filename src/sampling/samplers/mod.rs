@@ -249,6 +249,13 @@ impl Sampler {
         self.algorithm.properties()
     }
 
+    /// Leaves out the last level but one, if the sampler does without it and there is one between the ends.
+    pub(super) fn drop_penultimate(&self, sigmas: &mut Vec<f32>) {
+        if self.properties().drops_penultimate && sigmas.len() > 2 {
+            sigmas.remove(sigmas.len() - 2);
+        }
+    }
+
     /// The program of a run along `sigmas`, whose last level may be 0.
     ///
     /// # Errors

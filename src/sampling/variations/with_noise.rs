@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::expect_strength;
 use crate::error::{Error, Result};
-use crate::ops::Backend;
+use crate::ops::{Backend, Blend};
 use crate::rng::Mt19937;
+use crate::sampling::ksampler::upload;
 use crate::sampling::{Denoiser, KSampler, LatentImage, Model, Observer, Profile, Sampler, Scheduler};
 use crate::tensor::{Shaped, Tensor};
 
@@ -66,7 +67,7 @@ impl VariationsWithNoise {
         self.inject(&mut samples, first..batch, item, level / model.latent_scale);
         let mask = match latent.noise_mask {
             Some(mask) => {
-                keep(&mut samples, latent.samples, mask)?;
+                samples = kept(model.backend, &samples, latent.samples, mask)?;
                 Some(dilated(mask))
             }
             None => None,
@@ -91,7 +92,8 @@ impl VariationsWithNoise {
 
     /// The run from the first step to the last.
     fn whole(&self) -> KSampler {
-        KSampler::new(self.main_seed, self.steps, self.cfg, self.sampler.clone(), self.scheduler)
+        let whole = KSampler::new(self.main_seed, self.steps, self.cfg, self.sampler.clone(), self.scheduler);
+        KSampler { profile: self.profile, ..whole }
     }
 
     /// Adds to each item its noise, `level` strong. `batch` leads from the first of `samples` to the end of the batch, all
@@ -124,28 +126,12 @@ fn slerp_weights(t: f64, low: &[f32], high: &[f32]) -> (f64, f64) {
     if sine > 1e-6 { (((1.0 - t) * angle).sin() / sine, (t * angle).sin() / sine) } else { (1.0 - t, t) }
 }
 
-/// Puts `kept` back where the mask is 0.
-fn keep(samples: &mut Tensor, kept: &Tensor, mask: &Tensor) -> Result<()> {
-    let &[n, c, h, w] = &*samples.shape() else { return Ok(()) };
-    let &[mask_n, mask_c, mask_h, mask_w] = &*mask.shape() else {
-        let expected = format!("[{n} or 1, {c} or 1, {h}, {w}]");
-        return Err(Error::Shape { op: OP, tensor: "mask", expected, got: mask.shape() });
-    };
-    if ![1, n].contains(&mask_n) || ![1, c].contains(&mask_c) || [mask_h, mask_w] != [h, w] {
-        let expected = format!("[{n} or 1, {c} or 1, {h}, {w}]");
-        return Err(Error::Shape { op: OP, tensor: "mask", expected, got: mask.shape() });
-    }
-    let plane = h * w;
-    for (index, (samples, kept)) in
-        samples.data_mut().chunks_exact_mut(plane).zip(kept.data().chunks_exact(plane)).enumerate()
-    {
-        let mask_plane = (index / c % mask_n) * mask_c + index % c % mask_c;
-        let mask = &mask.data()[mask_plane * plane..][..plane];
-        for ((sample, &kept), &mask) in samples.iter_mut().zip(kept).zip(mask) {
-            *sample = mask * *sample + (1.0 - mask) * kept;
-        }
-    }
-    Ok(())
+/// The samples where the mask is 1, the latents that came in where it is 0.
+fn kept<B: Backend>(backend: &B, samples: &Tensor, latents: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    let (a, b, mask) = (upload(backend, samples)?, upload(backend, latents)?, upload(backend, mask)?);
+    let mut blended = backend.latent(samples.shape())?;
+    backend.blend(&Blend { a: &a, b: &b, mask: &mask }, &mut blended)?;
+    backend.read_latent(&blended)
 }
 
 /// The mask grown by five pixels along rows and columns, so that the run paints over the border of what was kept.
