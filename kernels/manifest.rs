@@ -1,0 +1,41 @@
+// The one list of kernels. `build.rs` compiles these files, the loader looks these entry points up, the emulator's build
+// script compiles the same files for the host, and a test holds the list to what the files define.
+
+/// One `.cu` file of this folder.
+#[derive(Debug)]
+pub struct File {
+    /// Without the ending: also the name of the operation's file in `src/cuda/`.
+    pub name: &'static str,
+    /// What it defines.
+    pub kernels: &'static [Kernel],
+    /// What nvcc is given besides what all files are compiled with.
+    pub flags: &'static [&'static str],
+    /// The only architectures that it is for, such as `sm_90a`; none named: all that are built.
+    pub architectures: &'static [&'static str],
+}
+
+/// A kernel. Its entry points are called `NAME_ELEMENT`.
+#[derive(Debug)]
+pub struct Kernel {
+    /// What all its entry points begin with.
+    pub name: &'static str,
+    /// The element types that it is instantiated for.
+    pub elements: &'static [&'static str],
+    /// The types of its arguments, as Rust writes them; `E` is the element type.
+    pub args: &'static [&'static str],
+}
+
+/// The compute types.
+const ELEMENTS: &[&str] = &["f32", "f16", "bf16"];
+/// The type of latents.
+const LATENTS: &[&str] = &["f32"];
+
+/// Every file.
+pub const FILES: &[File] = &[
+    File {
+        name: "combine",
+        kernels: &[Kernel { name: "combine", elements: LATENTS, args: &["Terms", "*mut f32", "u32"] }],
+        flags: &[],
+        architectures: &[],
+    },
+];
