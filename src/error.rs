@@ -104,6 +104,80 @@ pub enum Error {
         /// Steps that were asked for.
         of: usize,
     },
+
+    /// This build of the crate cannot use GPUs: feature `cuda` is off.
+    #[error("cuda: this build has no CUDA; build with `--features cuda`")]
+    CudaNotBuilt,
+
+    /// Feature `cuda` is on, but the kernels were left out when the crate was built.
+    #[error(
+        "cuda: this build has no kernels, since NOISEFORK_KERNELS was skip; build with nvcc and without it"
+    )]
+    KernelsNotBuilt,
+
+    /// The NVIDIA driver's library is not on this machine, or cannot be initialised.
+    #[error("cuda: expected an NVIDIA driver, got {got}")]
+    NoDriver {
+        /// What was found in its place.
+        got: String,
+    },
+
+    /// The driver is older than the toolkit that compiled the kernels, whose code it cannot read.
+    #[error("cuda: the driver must support CUDA {expected} or newer, got {got}")]
+    DriverTooOld {
+        /// The CUDA version that the kernels were compiled with.
+        expected: String,
+        /// The newest version that the driver supports.
+        got: String,
+    },
+
+    /// There is no such device.
+    #[error("cuda: device must be {}, got {got}", devices(.found))]
+    NoDevice {
+        /// How many devices the driver shows.
+        found: usize,
+        /// The device that was asked for.
+        got: usize,
+    },
+
+    /// The kernels hold no code that the device can run.
+    #[error("cuda: {device} is {got}; this build has code for {}", .embedded.join(", "))]
+    UnsupportedArchitecture {
+        /// The device's name.
+        device: String,
+        /// Its architecture, such as `sm_75`.
+        got: String,
+        /// The architectures that there is code for.
+        embedded: Vec<String>,
+    },
+
+    /// A device has too little memory left.
+    #[error("cuda: {bytes} bytes do not fit in the memory of {device}")]
+    OutOfMemory {
+        /// The device's name.
+        device: String,
+        /// How much was asked for.
+        bytes: usize,
+    },
+
+    /// A device, or this process's use of it, failed for good: after a kernel's fault, or when a GPU fell off its bus.
+    /// Everything on it is lost.
+    #[error("{op}: the device is lost: {got}")]
+    DeviceLost {
+        /// The call that reported it, which may be later than its cause.
+        op: &'static str,
+        /// The driver's error.
+        got: String,
+    },
+
+    /// The driver refused a call.
+    #[error("{op}: the driver refused: {got}")]
+    Driver {
+        /// The kernel or call.
+        op: &'static str,
+        /// The driver's error.
+        got: String,
+    },
 }
 
 impl Error {
@@ -128,4 +202,12 @@ impl Error {
 
 fn did_you_mean(nearest: &[String]) -> String {
     if nearest.is_empty() { String::new() } else { format!(" (nearest: {})", nearest.join(", ")) }
+}
+
+fn devices(found: &usize) -> String {
+    match found {
+        0 => "present, and the driver shows none".to_owned(),
+        1 => "0, the only one".to_owned(),
+        _ => format!("0 to {}", found - 1),
+    }
 }

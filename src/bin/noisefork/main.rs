@@ -54,7 +54,11 @@ fn main() -> ExitCode {
 /// 2 for what the user can mend, 1 for the rest.
 fn exit_code(error: &Error) -> ExitCode {
     match error {
-        Error::NotFinite { .. } | Error::Cancelled { .. } => ExitCode::from(1),
+        Error::NotFinite { .. }
+        | Error::Cancelled { .. }
+        | Error::OutOfMemory { .. }
+        | Error::DeviceLost { .. }
+        | Error::Driver { .. } => ExitCode::from(1),
         _ => ExitCode::from(2),
     }
 }
