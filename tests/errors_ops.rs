@@ -196,8 +196,10 @@ fn layer_norm<E: Element, B: Host<E>>(b: &B) {
 }
 
 fn attention<E: Element, B: Host<E>>(b: &B) {
-    let (q, k) = (ones([2, 3, 6]), ones([2, 5, 6]));
-    let good = || Attention { q: &q, k: &k, v: &k, heads: 2 };
+    let (q, k, v) = (ones([2, 3, 6]), ones([2, 5, 12]), ones([2, 5, 7]));
+    let columns = |tensor, first| Columns { tensor, first };
+    let (channels, heads) = (6, 2);
+    let good = || Attention { q: columns(&q, 0), k: columns(&k, 4), v: columns(&v, 1), channels, heads };
     let y = q.shape();
     b.attention(&good(), &mut ones(y)).unwrap();
 
@@ -205,17 +207,25 @@ fn attention<E: Element, B: Host<E>>(b: &B) {
     let shape = |tensor, expected: &str, got: Shape| shape_error("attention", tensor, expected, got);
 
     let (flat, no_keys, one_item, thin) = (ones([6]), ones([2, 0, 6]), ones([1, 5, 6]), ones([2, 5, 4]));
-    refuse(Attention { q: &flat, ..good() }, y, shape("q", "[N, .., C], none of them 0", [6].into()));
-    let expected = "[2, .., 6], none of them 0";
+    let expected = "[N, .., at least 6], none of them 0";
+    refuse(Attention { q: columns(&flat, 0), ..good() }, y, shape("q", expected, [6].into()));
+    let expected = "[2, .., at least 6], none of them 0";
     for k in [&flat, &no_keys, &one_item, &thin] {
-        refuse(Attention { k, ..good() }, y, shape("k", expected, k.shape()));
+        refuse(Attention { k: columns(k, 0), ..good() }, y, shape("k", expected, k.shape()));
     }
-    refuse(Attention { v: &q, ..good() }, y, shape("v", "[2, 5, 6]", [2, 3, 6].into()));
+    let expected = "[2, 5, at least 7], none of them 0";
+    refuse(Attention { v: columns(&q, 1), ..good() }, y, shape("v", expected, q.shape()));
+    for first in [2, usize::MAX] {
+        let expected = format!("[2, 5, at least {}], none of them 0", first.saturating_add(6));
+        refuse(Attention { v: columns(&v, first), ..good() }, y, shape("v", &expected, v.shape()));
+    }
+    let error = value_error("attention", "heads", "a divisor of 0 channels", "2");
+    refuse(Attention { channels: 0, ..good() }, y, error);
     for heads in [0, 4] {
         let error = value_error("attention", "heads", "a divisor of 6 channels", &heads.to_string());
         refuse(Attention { heads, ..good() }, y, error);
     }
-    refuse(good(), k.shape(), shape("y", "[2, 3, 6]", [2, 5, 6].into()));
+    refuse(good(), v.shape(), shape("y", "[2, 3, 6]", [2, 5, 7].into()));
 }
 
 fn concat<E: Element, B: Host<E>>(b: &B) {

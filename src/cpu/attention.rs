@@ -10,7 +10,7 @@ use super::gemm::{View, gemm};
 use super::linear::tiles;
 use super::math::exp;
 use super::threads::{for_each_block, with_scratch};
-use crate::ops::Attention;
+use crate::ops::{Attention, Columns};
 use crate::simd::vectorised;
 use crate::tensor::{Shaped, Tensor};
 
@@ -20,21 +20,19 @@ const QUERIES: usize = 64;
 const KEYS: usize = 256;
 
 pub(super) fn attention(op: &Attention<'_, Cpu>, y: &mut Tensor) {
-    let [_, queries, channels] = three(y);
-    let [_, all_keys, _] = three(op.k);
+    let (channels, items) = (op.channels, op.q.tensor.shape()[0]);
+    let [all_queries, all_keys] = [&op.q, &op.k].map(|of| of.tensor.shape().rows() / items);
     let depth = channels / op.heads;
-    let (item, block) = (queries * channels, QUERIES * channels);
-    for_each_block(y.data_mut(), item, block, op.flops(), |n, b, y| {
-        let q = &op.q.data()[n * item + b * block..][..y.len()];
+    for_each_block(y.data_mut(), all_queries * channels, QUERIES * channels, op.flops(), |n, b, y| {
         let queries = y.len() / channels;
         with_scratch((2 * depth + KEYS + 3) * queries, |scratch| {
             for head in 0..op.heads {
                 let mut state = State::new(scratch, queries, depth);
-                state.load(&q[head * depth..], channels);
+                let (q, stride) = rows(&op.q, n * all_queries + b * QUERIES, head * depth);
+                state.load(q, stride);
                 for keys in tiles(all_keys, KEYS) {
-                    let [k, v] = [op.k, op.v]
-                        .map(|t| &t.data()[(n * all_keys + keys.start) * channels + head * depth..]);
-                    state.attend(k, v, keys.len(), channels);
+                    let [k, v] = [&op.k, &op.v].map(|of| rows(of, n * all_keys + keys.start, head * depth));
+                    state.attend(k, v, keys.len());
                 }
                 state.store(&mut y[head * depth..], channels);
             }
@@ -42,10 +40,10 @@ pub(super) fn attention(op: &Attention<'_, Cpu>, y: &mut Tensor) {
     });
 }
 
-/// Items, tokens, channels.
-fn three(t: &Tensor) -> [usize; 3] {
-    let shape = t.shape();
-    [shape[0], shape.rows() / shape[0], shape.channels()]
+/// What begins at this row and column, and how far apart rows start.
+fn rows<'a>(columns: &Columns<'a, Cpu>, row: usize, column: usize) -> (&'a [f32], usize) {
+    let stride = columns.tensor.shape().channels();
+    (&columns.tensor.data()[row * stride + columns.first + column..], stride)
 }
 
 /// One head of a block of queries, part of the way through the keys.
@@ -82,20 +80,20 @@ impl<'a> State<'a> {
     /// Takes in queries whose rows start `stride` apart.
     fn load(&mut self, q: &[f32], stride: usize) {
         let scale = 1.0 / (self.depth as f32).sqrt();
-        for (t, q) in q.chunks(stride).enumerate() {
+        for (t, q) in q.chunks(stride).take(self.queries).enumerate() {
             for (d, &q) in q[..self.depth].iter().enumerate() {
                 self.q[d * self.queries + t] = q * scale;
             }
         }
     }
 
-    /// Adds the contributions of a tile of keys whose rows start `stride` apart.
-    fn attend(&mut self, k: &[f32], v: &[f32], keys: usize, stride: usize) {
-        let k = View::rows(k, [keys, self.depth], stride);
+    /// Adds the contributions of a tile of keys; each operand with how far apart its rows start.
+    fn attend(&mut self, (k, k_stride): (&[f32], usize), (v, v_stride): (&[f32], usize), keys: usize) {
+        let k = View::rows(k, [keys, self.depth], k_stride);
         let q = View::rows(self.q, [self.depth, self.queries], self.queries);
         gemm(self.scores, self.queries, k, q, false);
         self.exponentiate(keys);
-        let v = View::new(v, [self.depth, keys], [1, stride]);
+        let v = View::new(v, [self.depth, keys], [1, v_stride]);
         let weights = View::rows(self.scores, [keys, self.queries], self.queries);
         gemm(self.y, self.queries, v, weights, true);
     }

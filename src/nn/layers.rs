@@ -1,6 +1,7 @@
 use super::Scope;
 use crate::error::Result;
 use crate::ops::{self, Activation, Backend};
+use crate::tensor::Tensor;
 
 /// A fully connected layer; a convolution with a 1x1 kernel is one too, channels being last.
 pub struct Linear<B: Backend> {
@@ -23,8 +24,20 @@ impl<B: Backend> Linear<B> {
     /// # Errors
     /// As [`Linear::load`].
     pub fn load_unbiased(backend: &B, scope: &Scope<'_>, inputs: usize, outputs: usize) -> Result<Self> {
-        let weight = backend.pack(scope.tensor("weight", [outputs, inputs])?)?;
-        Ok(Linear { weight, bias: None })
+        Linear::load_joined(backend, &[scope], inputs, outputs)
+    }
+
+    /// Loads several layers like those of [`Linear::load_unbiased`] as one, which has the outputs of all, in order.
+    ///
+    /// # Errors
+    /// As [`Linear::load`].
+    pub fn load_joined(backend: &B, scopes: &[&Scope<'_>], inputs: usize, outputs: usize) -> Result<Self> {
+        let mut joined = Vec::new();
+        for scope in scopes {
+            joined.append(&mut scope.tensor("weight", [outputs, inputs])?.into_data());
+        }
+        let weight = Tensor::new([scopes.len() * outputs, inputs], joined)?;
+        Ok(Linear { weight: backend.pack(weight)?, bias: None })
     }
 
     /// Loads a convolution's `weight` `[outputs, inputs, 1, 1]` and `bias` `[outputs]`.

@@ -16,7 +16,9 @@ pub(crate) use fields::{Fields, read_config};
 pub use layers::{Conv2d, GroupNorm, LayerNorm, Linear};
 pub use resnet::{ResnetBlock, ResnetShape};
 pub use timestep::{TimestepEmbedding, Timesteps};
-pub use transformer::{Attention, BasicTransformerBlock, KeysValues, Transformer2D, TransformerShape};
+pub use transformer::{
+    BasicTransformerBlock, CrossAttention, KeysValues, SelfAttention, Transformer2D, TransformerShape,
+};
 pub use weights::{Scope, Weights};
 
 use crate::error::Result;

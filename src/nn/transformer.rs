@@ -2,22 +2,57 @@ use super::{GroupNorm, LayerNorm, Linear, Run, Scope};
 use crate::error::Result;
 use crate::ops::{self, Activation, Backend};
 
-/// The keys and values that an [`Attention`] looks into, `[N, .., channels]` each.
-pub struct KeysValues<B: Backend> {
-    keys: B::Tensor,
-    values: B::Tensor,
-}
-
-/// diffusers' `Attention`: of a sequence into itself, or into a context of another width.
-pub struct Attention<B: Backend> {
-    to_q: Linear<B>,
-    to_k: Linear<B>,
-    to_v: Linear<B>,
+/// diffusers' `Attention` of a sequence into itself.
+pub struct SelfAttention<B: Backend> {
+    /// `to_q`, `to_k` and `to_v`, joined.
+    to_qkv: Linear<B>,
     to_out: Linear<B>,
+    channels: usize,
     heads: usize,
 }
 
-impl<B: Backend> Attention<B> {
+impl<B: Backend> SelfAttention<B> {
+    /// Loads the layers.
+    ///
+    /// # Errors
+    /// As [`Linear::load`].
+    pub fn load(backend: &B, scope: &Scope<'_>, channels: usize, heads: usize) -> Result<Self> {
+        let [q, k, v] = ["to_q", "to_k", "to_v"].map(|name| scope.scope(name));
+        Ok(SelfAttention {
+            to_qkv: Linear::load_joined(backend, &[&q, &k, &v], channels, channels)?,
+            to_out: Linear::load(backend, &scope.scope("to_out.0"), channels, channels)?,
+            channels,
+            heads,
+        })
+    }
+
+    /// `residual` plus what `x` finds in itself; both `[N, .., channels]`.
+    ///
+    /// # Errors
+    /// Those of the operations.
+    pub fn forward(&self, backend: &B, x: &B::Tensor, residual: &B::Tensor) -> Result<B::Tensor> {
+        let (channels, heads) = (self.channels, self.heads);
+        let qkv = self.to_qkv.of(x).run(backend)?;
+        let [q, k, v] = [0, 1, 2].map(|part| ops::Columns { tensor: &qkv, first: part * channels });
+        let found = ops::Attention { q, k, v, channels, heads }.run(backend)?;
+        ops::Linear { residual: Some(residual), ..self.to_out.of(&found) }.run(backend)
+    }
+}
+
+/// What a [`CrossAttention`] looks into: keys, and after them values, in the columns of `[N, .., 2 channels]`.
+pub struct KeysValues<B: Backend>(B::Tensor);
+
+/// diffusers' `Attention` of a sequence into a context of another width.
+pub struct CrossAttention<B: Backend> {
+    to_q: Linear<B>,
+    /// `to_k` and `to_v`, joined.
+    to_kv: Linear<B>,
+    to_out: Linear<B>,
+    channels: usize,
+    heads: usize,
+}
+
+impl<B: Backend> CrossAttention<B> {
     /// Loads the layers; `context` is the width of what is looked into.
     ///
     /// # Errors
@@ -29,27 +64,25 @@ impl<B: Backend> Attention<B> {
         context: usize,
         heads: usize,
     ) -> Result<Self> {
-        Ok(Attention {
+        let [k, v] = ["to_k", "to_v"].map(|name| scope.scope(name));
+        Ok(CrossAttention {
             to_q: Linear::load_unbiased(backend, &scope.scope("to_q"), channels, channels)?,
-            to_k: Linear::load_unbiased(backend, &scope.scope("to_k"), context, channels)?,
-            to_v: Linear::load_unbiased(backend, &scope.scope("to_v"), context, channels)?,
+            to_kv: Linear::load_joined(backend, &[&k, &v], context, channels)?,
             to_out: Linear::load(backend, &scope.scope("to_out.0"), channels, channels)?,
+            channels,
             heads,
         })
     }
 
-    /// What is looked into: the keys and values of `context` `[N, .., context]`.
+    /// The keys and values of `context` `[N, .., context]`.
     ///
     /// # Errors
     /// Those of the operations.
     pub fn keys_values(&self, backend: &B, context: &B::Tensor) -> Result<KeysValues<B>> {
-        Ok(KeysValues {
-            keys: self.to_k.of(context).run(backend)?,
-            values: self.to_v.of(context).run(backend)?,
-        })
+        self.to_kv.of(context).run(backend).map(KeysValues)
     }
 
-    /// `residual` plus what `x` finds; all `[N, .., channels]`.
+    /// `residual` plus what `x` finds in `context`; both `[N, .., channels]`.
     ///
     /// # Errors
     /// Those of the operations.
@@ -57,12 +90,14 @@ impl<B: Backend> Attention<B> {
         &self,
         backend: &B,
         x: &B::Tensor,
-        context: &KeysValues<B>,
+        KeysValues(context): &KeysValues<B>,
         residual: &B::Tensor,
     ) -> Result<B::Tensor> {
+        let (channels, heads) = (self.channels, self.heads);
         let q = self.to_q.of(x).run(backend)?;
-        let found = ops::Attention { q: &q, k: &context.keys, v: &context.values, heads: self.heads };
-        let found = found.run(backend)?;
+        let q = ops::Columns { tensor: &q, first: 0 };
+        let [k, v] = [0, 1].map(|part| ops::Columns { tensor: context, first: part * channels });
+        let found = ops::Attention { q, k, v, channels, heads }.run(backend)?;
         ops::Linear { residual: Some(residual), ..self.to_out.of(&found) }.run(backend)
     }
 }
@@ -70,9 +105,9 @@ impl<B: Backend> Attention<B> {
 /// diffusers' `BasicTransformerBlock`: self-attention, cross-attention, feed-forward, each added to its input.
 pub struct BasicTransformerBlock<B: Backend> {
     norm1: LayerNorm<B>,
-    attn1: Attention<B>,
+    attn1: SelfAttention<B>,
     norm2: LayerNorm<B>,
-    pub(crate) attn2: Attention<B>,
+    pub(crate) attn2: CrossAttention<B>,
     norm3: LayerNorm<B>,
     ff_in: Linear<B>,
     ff_out: Linear<B>,
@@ -93,9 +128,9 @@ impl<B: Backend> BasicTransformerBlock<B> {
         let inner = channels.saturating_mul(4);
         Ok(BasicTransformerBlock {
             norm1: LayerNorm::load(backend, &scope.scope("norm1"), channels)?,
-            attn1: Attention::load(backend, &scope.scope("attn1"), channels, channels, heads)?,
+            attn1: SelfAttention::load(backend, &scope.scope("attn1"), channels, heads)?,
             norm2: LayerNorm::load(backend, &scope.scope("norm2"), channels)?,
-            attn2: Attention::load(backend, &scope.scope("attn2"), channels, context, heads)?,
+            attn2: CrossAttention::load(backend, &scope.scope("attn2"), channels, context, heads)?,
             norm3: LayerNorm::load(backend, &scope.scope("norm3"), channels)?,
             ff_in: Linear::load(backend, &scope.scope("ff.net.0.proj"), channels, inner.saturating_mul(2))?,
             ff_out: Linear::load(backend, &scope.scope("ff.net.2"), inner, channels)?,
@@ -108,8 +143,7 @@ impl<B: Backend> BasicTransformerBlock<B> {
     /// Those of the operations.
     pub fn forward(&self, backend: &B, x: &B::Tensor, context: &KeysValues<B>) -> Result<B::Tensor> {
         let h = self.norm1.of(x).run(backend)?;
-        let itself = self.attn1.keys_values(backend, &h)?;
-        let x = self.attn1.forward(backend, &h, &itself, x)?;
+        let x = self.attn1.forward(backend, &h, x)?;
 
         let h = self.norm2.of(&x).run(backend)?;
         let x = self.attn2.forward(backend, &h, context, &x)?;

@@ -1,4 +1,4 @@
-use super::{Backend, expect_shape};
+use super::Backend;
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
 
@@ -11,19 +11,30 @@ const OP: &str = "attention";
 ///
 /// | tensor | shape |
 /// |---|---|
-/// | `q`, `y` | `[N, .., C]`: `T` tokens, the product of the extents between |
-/// | `k`, `v` | `[N, .., C]`: `S` tokens, likewise |
+/// | `q` | `C` columns of `[N, .., W]`: `T` tokens, the product of the extents between |
+/// | `k`, `v` | `C` columns of `[N, .., W]` each: `S` tokens, likewise; every `W` may differ |
+/// | `y` | as `q`'s tensor, with `C` columns |
 ///
-/// So an image `[N, H, W, C]` is a sequence as it stands.
+/// So an image `[N, H, W, C]` is a sequence as it stands, and queries, keys and values may come from one product.
 pub struct Attention<'a, B: Backend + ?Sized> {
     /// The queries.
-    pub q: &'a B::Tensor,
+    pub q: Columns<'a, B>,
     /// The keys.
-    pub k: &'a B::Tensor,
+    pub k: Columns<'a, B>,
     /// The values.
-    pub v: &'a B::Tensor,
+    pub v: Columns<'a, B>,
+    /// `C`.
+    pub channels: usize,
     /// How many heads; divides `C`.
     pub heads: usize,
+}
+
+/// Some columns of a tensor `[.., W]`. How many is for the operation to say.
+pub struct Columns<'a, B: Backend + ?Sized> {
+    /// All the columns.
+    pub tensor: &'a B::Tensor,
+    /// The first that is meant.
+    pub first: usize,
 }
 
 impl<B: Backend + ?Sized> Attention<'_, B> {
@@ -32,27 +43,37 @@ impl<B: Backend + ?Sized> Attention<'_, B> {
     /// # Errors
     /// [`Error::Shape`] if the tensors do not fit the table above, [`Error::Value`] for heads that do not divide `C`.
     pub fn check(&self) -> Result<Shape> {
-        let q = self.q.shape();
-        if q.len() < 2 || q.contains(&0) {
-            let expected = "[N, .., C], none of them 0".into();
-            return Err(Error::Shape { op: OP, tensor: "q", expected, got: q });
-        }
-        let (n, c, k) = (q[0], q.channels(), self.k.shape());
-        if k.len() < 2 || k[0] != n || k.channels() != c || k.contains(&0) {
-            let expected = format!("[{n}, .., {c}], none of them 0");
-            return Err(Error::Shape { op: OP, tensor: "k", expected, got: k });
-        }
-        expect_shape(OP, "v", self.v.shape(), k)?;
-        if self.heads == 0 || !c.is_multiple_of(self.heads) {
-            let (what, expected) = ("heads", format!("a divisor of {c} channels"));
+        let (channels, [q, k, v]) = (self.channels, [&self.q, &self.k, &self.v].map(|c| c.tensor.shape()));
+        if self.heads == 0 || channels == 0 || !channels.is_multiple_of(self.heads) {
+            let (what, expected) = ("heads", format!("a divisor of {channels} channels"));
             return Err(Error::Value { op: OP, what, expected, got: self.heads.to_string() });
         }
-        Ok(q)
+        expect_columns("q", &self.q, channels, q.len() > 1, "N, .., ")?;
+        expect_columns("k", &self.k, channels, k.len() > 1 && k[0] == q[0], &format!("{}, .., ", q[0]))?;
+        let tokens: String = k[..k.len() - 1].iter().map(|extent| format!("{extent}, ")).collect();
+        expect_columns("v", &self.v, channels, v.with_channels(0) == k.with_channels(0), &tokens)?;
+        Ok(q.with_channels(channels))
     }
 
     /// Floating-point operations of the two products, a multiply-add counted as two.
     pub fn flops(&self) -> u64 {
-        let keys = self.k.shape().rows() / self.k.shape()[0];
-        4 * self.q.shape().elements() as u64 * keys as u64
+        let (queries, keys) = (self.q.tensor.shape().rows(), self.k.tensor.shape());
+        4 * (queries * self.channels) as u64 * (keys.rows() / keys[0]) as u64
     }
+}
+
+/// Refuses a tensor that lacks some of the columns, or whose other extents, said to be `tokens`, do not fit.
+fn expect_columns<B: Backend + ?Sized>(
+    tensor: &'static str,
+    columns: &Columns<'_, B>,
+    channels: usize,
+    fit: bool,
+    tokens: &str,
+) -> Result<()> {
+    let (got, end) = (columns.tensor.shape(), columns.first.saturating_add(channels));
+    if fit && !got.contains(&0) && end <= got.channels() {
+        return Ok(());
+    }
+    let expected = format!("[{tokens}at least {end}], none of them 0");
+    Err(Error::Shape { op: OP, tensor, expected, got })
 }

@@ -18,7 +18,7 @@ mod layer_norm;
 mod linear;
 
 pub use activation::Activation;
-pub use attention::Attention;
+pub use attention::{Attention, Columns};
 pub use blend::Blend;
 pub use border::{Enter, Leave};
 pub use combine::Combine;

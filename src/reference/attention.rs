@@ -1,31 +1,36 @@
 use super::Reference;
 use super::real::{Real, dot, offset};
-use crate::ops::Attention;
+use crate::ops::{Attention, Columns};
 use crate::tensor::Shaped;
 
 pub(super) fn attention<F: Real>(op: &Attention<'_, Reference<F>>, y: &mut [F]) {
-    let (items, channels) = (op.q.shape()[0], op.q.shape().channels());
-    let (queries, keys) = (op.q.shape().rows() / items, op.k.shape().rows() / items);
-    let depth = channels / op.heads;
+    let items = op.q.tensor.shape()[0];
+    let [queries, keys] = [&op.q, &op.k].map(|of| of.tensor.shape().rows() / items);
+    let depth = op.channels / op.heads;
     let root = F::from_f64(depth as f64).sqrt();
     for n in 0..items {
         for h in 0..op.heads {
             for t in 0..queries {
-                let query = offset([items, queries, channels], [n, t, h * depth]);
-                let key = |s| offset([items, keys, channels], [n, s, h * depth]);
-                let q = &op.q.data()[query..][..depth];
-                let scores = (0..keys).map(|s| dot(F::default(), q, &op.k.data()[key(s)..][..depth]) / root);
+                let q = head(&op.q, n * queries + t, h, depth);
+                let key = |s| head(&op.k, n * keys + s, h, depth);
+                let scores = (0..keys).map(|s| dot(F::default(), q, key(s)) / root);
                 let weights = softmax(scores.collect());
                 for d in 0..depth {
                     let mut sum = F::default();
                     for (s, &weight) in weights.iter().enumerate() {
-                        sum += weight * op.v.data()[key(s) + d];
+                        sum += weight * head(&op.v, n * keys + s, h, depth)[d];
                     }
-                    y[query + d] = sum;
+                    y[offset([items, queries, op.heads, depth], [n, t, h, d])] = sum;
                 }
             }
         }
     }
+}
+
+/// The `depth` values of head `h` in a row.
+fn head<'a, F: Real>(columns: &Columns<'a, Reference<F>>, row: usize, h: usize, depth: usize) -> &'a [F] {
+    let width = columns.tensor.shape().channels();
+    &columns.tensor.data()[row * width + columns.first + h * depth..][..depth]
 }
 
 /// `exp(score_s) / sum exp(score_s)`, with the largest score taken off first so that nothing overflows.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::nn::{
-    Attention, Conv2d, GroupNorm, KeysValues, Run, TimestepEmbedding, Transformer2D, Weights, read_config,
+    Conv2d, CrossAttention, GroupNorm, KeysValues, Run, TimestepEmbedding, Transformer2D, Weights,
+    read_config,
 };
 use crate::ops::{self, Activation, Backend};
 use crate::tensor::{Shape, Shaped, Tensor};
@@ -180,7 +181,7 @@ impl<B: Backend> UNet<B> {
     }
 
     /// Every cross-attention, in the order in which they run.
-    fn cross_attentions(&self) -> impl Iterator<Item = &Attention<B>> {
+    fn cross_attentions(&self) -> impl Iterator<Item = &CrossAttention<B>> {
         let down = self.down_blocks.iter().flat_map(|block| &block.attentions);
         let up = self.up_blocks.iter().flat_map(|block| &block.attentions);
         let all = down.chain([&self.mid_block.attention]).chain(up);

@@ -1,4 +1,4 @@
-use noisefork::ops::Attention;
+use noisefork::ops::{Attention, Columns};
 use noisefork::tensor::Tensor;
 use proptest::prelude::*;
 
@@ -11,29 +11,45 @@ pub struct AttentionCase {
     keys: usize,
     heads: usize,
     depth: usize,
+    /// Whether queries, keys and values are columns of tensors that have others beside them.
+    joined: bool,
     /// Of queries and keys each; at 50 the scores differ by far more than an exponential can hold.
     scale: f32,
     seed: u64,
 }
 
 impl AttentionCase {
+    /// The first columns of `q`, `k` and `v`, and how many columns their tensors have.
+    fn columns(&self) -> [(usize, usize); 3] {
+        let channels = self.heads * self.depth;
+        if self.joined {
+            [(1, channels + 3), (channels, 2 * channels), (5, channels + 5)]
+        } else {
+            [(0, channels); 3]
+        }
+    }
+
     /// `q`, `k`, `v`.
     fn inputs(&self) -> [Tensor; 3] {
-        let (mut values, c) = (Values(self.seed), self.heads * self.depth);
-        let mut q = values.tensor([self.items, self.queries, c], self.scale);
-        if self.queries.is_multiple_of(2) {
-            // An image is a sequence too.
-            q = q.reshaped([self.items, 2, self.queries / 2, c]).expect("as many elements");
-        }
-        let k = values.tensor([self.items, self.keys, c], self.scale);
-        [q, k, values.tensor([self.items, self.keys, c], 1.0)]
+        let mut values = Values(self.seed);
+        let [(_, q), (_, k), (_, v)] = self.columns();
+        // An image is a sequence too.
+        let height = if self.queries.is_multiple_of(2) { 2 } else { 1 };
+        [
+            values.tensor([self.items, height, self.queries / height, q], self.scale),
+            values.tensor([self.items, self.keys, k], self.scale),
+            values.tensor([self.items, self.keys, v], 1.0),
+        ]
     }
 }
 
 impl Case for AttentionCase {
     fn run<B: Readable>(&self, backend: &B) -> Tensor<f64> {
-        let [q, k, v] = self.inputs().map(|t| upload(backend, &t));
-        let op = Attention { q: &q, k: &k, v: &v, heads: self.heads };
+        let inputs = self.inputs().map(|t| upload(backend, &t));
+        let columns = self.columns().map(|(first, _)| first);
+        let [q, k, v] = std::array::from_fn(|i| Columns { tensor: &inputs[i], first: columns[i] });
+        let (heads, channels) = (self.heads, self.heads * self.depth);
+        let op = Attention { q, k, v, channels, heads };
         let mut y = unwritten(backend, op.check().expect("a valid case"));
         backend.attention(&op, &mut y).expect("a valid case");
         backend.tensor(&y)
@@ -41,37 +57,41 @@ impl Case for AttentionCase {
 
     /// A score that is off by a few ulp of the largest shifts its weight, and so the mean of `v`, by as much.
     fn floor(&self, _: &[f64]) -> f64 {
-        let [q, k, v] = self.inputs().map(|t| t.cast::<f64>());
-        let norm = |t: &Tensor<f64>| {
-            let rows = t.data().chunks(self.depth);
-            rows.map(|row| row.iter().map(|x| x * x).sum::<f64>()).fold(0.0, f64::max).sqrt()
+        let ([q, k, v], columns) = (self.inputs().map(|t| t.cast::<f64>()), self.columns());
+        let norm = |t: &Tensor<f64>, (first, width): (usize, usize)| {
+            let rows = t.data().chunks(width).map(|row| &row[first..][..self.heads * self.depth]);
+            let heads = rows.flat_map(|row| row.chunks(self.depth));
+            heads.map(|head| head.iter().map(|x| x * x).sum::<f64>()).fold(0.0, f64::max).sqrt()
         };
-        let score = norm(&q) * norm(&k) / (self.depth as f64).sqrt();
+        let score = norm(&q, columns[0]) * norm(&k, columns[1]) / (self.depth as f64).sqrt();
         few_ulp(largest(v.data()) * (1.0 + score))
     }
 
     fn large() -> Vec<Self> {
-        let case = |queries, keys, scale| AttentionCase {
+        let case = |queries, keys, joined, scale| AttentionCase {
             items: 2,
             queries,
             keys,
             heads: 3,
             depth: 20,
+            joined,
             scale,
             seed: 1,
         };
-        vec![case(131, 260, 1.0), case(70, 513, 50.0)]
+        vec![case(131, 260, false, 1.0), case(70, 513, true, 50.0)]
     }
 
     fn any() -> BoxedStrategy<Self> {
         let extents = (1..3usize, extent(&[64], 80), extent(&[64, 256], 260), 1..4usize, extent(&[8], 20));
-        (extents, prop::sample::select(vec![0.1, 1.0, 5.0, 50.0]), any::<u64>())
-            .prop_map(|((items, queries, keys, heads, depth), scale, seed)| AttentionCase {
+        let scale = prop::sample::select(vec![0.1, 1.0, 5.0, 50.0]);
+        (extents, any::<bool>(), scale, any::<u64>())
+            .prop_map(|((items, queries, keys, heads, depth), joined, scale, seed)| AttentionCase {
                 items,
                 queries,
                 keys,
                 heads,
                 depth,
+                joined,
                 scale,
                 seed,
             })
