@@ -32,14 +32,12 @@ impl<E: Element> Tensor<E> {
     /// [`Error::Value`] if there is not.
     pub fn try_zeros(shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
-        let mut data = Vec::new();
-        data.try_reserve_exact(shape.elements()).map_err(|_| Error::Value {
+        let data = bytemuck::allocation::try_zeroed_vec(shape.elements()).map_err(|()| Error::Value {
             op: "tensor",
             what: "memory",
             expected: format!("enough for {shape} {} values", E::DTYPE),
             got: "too little".into(),
         })?;
-        data.resize(shape.elements(), E::default());
         Ok(Tensor { shape, data })
     }
 

@@ -4,6 +4,7 @@
 mod blocks;
 mod config;
 mod denoiser;
+mod preset;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::tensor::{Shape, Shaped, Tensor};
 use blocks::{DownBlock, Given, MidBlock, UpBlock};
 pub use config::Config;
 pub use denoiser::{Prompt, UNetDenoiser};
+pub use preset::Preset;
 
 const OP: &str = "unet";
 

@@ -1,3 +1,5 @@
+mod synthetic;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -12,16 +14,23 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{Error, Result};
+use crate::rng::CounterStream;
 use crate::tensor::{Shape, Tensor};
 
-/// The tensors of a model, in safetensors files or embedded in the program, read as f32 when they are asked for.
+/// The tensors of a model, in safetensors files, embedded in the program or made up, read as f32 when they are asked
+/// for.
 ///
 /// It keeps account of what was asked for, so that [`Weights::expect_all_used`] can tell a file that holds another
 /// model than its configuration says.
 pub struct Weights {
     path: PathBuf,
-    shards: Vec<Shard>,
+    source: Source,
     asked: RefCell<BTreeSet<String>>,
+}
+
+enum Source {
+    Files(Vec<Shard>),
+    Synthetic(CounterStream),
 }
 
 struct Shard {
@@ -73,7 +82,7 @@ impl Weights {
         } else {
             vec![Shard::open(path)?]
         };
-        Ok(Weights { path: path.to_owned(), shards, asked: RefCell::default() })
+        Ok(Self::new(path, Source::Files(shards)))
     }
 
     /// The weights in the bytes of a safetensors file; `name` stands for a path in errors.
@@ -82,7 +91,25 @@ impl Weights {
     /// [`Error::File`] if the bytes are not a whole safetensors file.
     pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self> {
         let shard = Shard::new(name.into(), Bytes::Embedded(bytes))?;
-        Ok(Weights { path: name.into(), shards: vec![shard], asked: RefCell::default() })
+        Ok(Self::new(Path::new(name), Source::Files(vec![shard])))
+    }
+
+    /// Weights of any model: whatever is asked for is there, in the shape that is asked for, with normal values that
+    /// depend on the seed and the tensor's name alone and are scaled so that activations stay of order 1. For
+    /// benchmarks and tests; no picture comes of them.
+    pub fn synthetic(seed: u64) -> Self {
+        Self::new(Path::new("synthetic weights"), Source::Synthetic(CounterStream::new(seed)))
+    }
+
+    fn new(path: &Path, source: Source) -> Self {
+        Weights { path: path.to_owned(), source, asked: RefCell::default() }
+    }
+
+    fn shards(&self) -> &[Shard] {
+        match &self.source {
+            Source::Files(shards) => shards,
+            Source::Synthetic(_) => &[],
+        }
     }
 
     /// The file that was opened, or the name of embedded weights.
@@ -90,10 +117,10 @@ impl Weights {
         &self.path
     }
 
-    /// The names of all tensors, sorted.
+    /// The names of all tensors, sorted; synthetic weights have none of their own.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> =
-            self.shards.iter().flat_map(|shard| shard.metadata.offset_keys()).collect();
+            self.shards().iter().flat_map(|shard| shard.metadata.offset_keys()).collect();
         names.sort();
         names
     }
@@ -107,16 +134,20 @@ impl Weights {
     }
 
     fn find(&self, name: &str) -> Result<(&Shard, &TensorInfo)> {
-        let found = self.shards.iter().find_map(|shard| Some((shard, shard.metadata.info(name)?)));
+        let found = self.shards().iter().find_map(|shard| Some((shard, shard.metadata.info(name)?)));
         found.ok_or_else(|| Error::MissingTensor { path: self.path.clone(), name: name.to_owned() })
     }
 
     /// The tensor `name`, which must have this shape and be f32, f16 or bf16; widened to f32, which is exact.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`] if there is none, [`Error::FileTensor`] if it has another shape or dtype.
+    /// [`Error::MissingTensor`] if there is none, [`Error::FileTensor`] if it has another shape or dtype,
+    /// [`Error::Value`] where there is too little memory.
     pub fn tensor(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         let shape = shape.into();
+        if let Source::Synthetic(values) = self.source {
+            return synthetic::tensor(values, name, shape);
+        }
         let (shard, info) = self.find(name)?;
         self.asked.borrow_mut().insert(name.to_owned());
         let mismatch = |expected: String| Error::FileTensor {
@@ -152,7 +183,7 @@ impl Weights {
     pub fn expect_all_used(&self) -> Result<()> {
         const SHOWN: usize = 3;
         let asked = self.asked.borrow();
-        let names = self.shards.iter().flat_map(|shard| shard.metadata.offset_keys());
+        let names = self.shards().iter().flat_map(|shard| shard.metadata.offset_keys());
         let unused: Vec<String> = names.filter(|name| !asked.contains(name)).collect();
         if unused.is_empty() {
             return Ok(());
