@@ -31,11 +31,9 @@ const ELEMENTS: &[&str] = &["f32", "f16", "bf16"];
 const LATENTS: &[&str] = &["f32"];
 
 /// Every file.
-pub const FILES: &[File] = &[
-    File {
-        name: "combine",
-        kernels: &[Kernel { name: "combine", elements: LATENTS, args: &["Terms", "*mut f32", "u32"] }],
-        flags: &[],
-        architectures: &[],
-    },
-];
+pub const FILES: &[File] = &[File {
+    name: "combine",
+    kernels: &[Kernel { name: "combine", elements: LATENTS, args: &["Terms", "*mut f32", "u32"] }],
+    flags: &[],
+    architectures: &[],
+}];
