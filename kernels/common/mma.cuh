@@ -73,3 +73,26 @@ __device__ __forceinline__ void mma_m16n8k16<bf16>(float (&d)[4], const uint32_t
   simt::mma_m16n8k16(d, a, b, simt::bf16_to_f32);
 #endif
 }
+
+// The same for A [16, 8] and B [8, 8]: the left half of A's fragment above, the upper half of B's.
+template <class E> __device__ __forceinline__ void mma_m16n8k8(float (&d)[4], const uint32_t (&a)[2], uint32_t b);
+
+template <>
+__device__ __forceinline__ void mma_m16n8k8<f16>(float (&d)[4], const uint32_t (&a)[2], uint32_t b) {
+#if ON_DEVICE
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(b));
+#else
+  mma_m16n8k16<f16>(d, {a[0], a[1], 0, 0}, {b, 0});
+#endif
+}
+
+template <>
+__device__ __forceinline__ void mma_m16n8k8<bf16>(float (&d)[4], const uint32_t (&a)[2], uint32_t b) {
+#if ON_DEVICE
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(b));
+#else
+  mma_m16n8k16<bf16>(d, {a[0], a[1], 0, 0}, {b, 0});
+#endif
+}
