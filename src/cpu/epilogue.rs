@@ -1,18 +1,19 @@
 use std::ops::Range;
 
+use super::Compute;
 use super::math::activate;
 use crate::ops::Activation;
 use crate::simd::vectorised;
 use crate::tensor::Tensor;
 
 /// What follows a product while its block is still in cache: additions, then an elementwise activation.
-pub(super) struct Epilogue<'a> {
+pub(super) struct Epilogue<'a, E: Compute> {
     /// Each with the number of consecutive rows that share one row of it.
-    pub(super) addends: [Option<(&'a Tensor, usize)>; 3],
+    pub(super) addends: [Option<(&'a Tensor<E>, usize)>; 3],
     pub(super) activation: Activation,
 }
 
-impl Epilogue<'_> {
+impl<E: Compute> Epilogue<'_, E> {
     /// Finishes `columns` of `block`: rows `first_row..` of the output, `channels` wide.
     pub(super) fn apply(&self, block: &mut [f32], channels: usize, first_row: usize, columns: Range<usize>) {
         vectorised(
@@ -23,7 +24,7 @@ impl Epilogue<'_> {
                     for (addend, rows) in self.addends.iter().flatten() {
                         add(y, &addend.data()[row / rows * channels..][columns.clone()]);
                     }
-                    activate(y, self.activation);
+                    y.iter_mut().for_each(|y| *y = activate(*y, self.activation));
                 }
             },
         );
@@ -32,8 +33,8 @@ impl Epilogue<'_> {
 
 /// `y += addend`.
 #[inline(always)]
-pub(super) fn add(y: &mut [f32], addend: &[f32]) {
+pub(super) fn add<E: Compute>(y: &mut [f32], addend: &[E]) {
     for (y, addend) in y.iter_mut().zip(addend) {
-        *y += addend;
+        *y += addend.widen();
     }
 }

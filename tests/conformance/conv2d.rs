@@ -1,10 +1,10 @@
 use noisefork::ops::{Activation, Conv2d};
 use noisefork::reference::Reference;
-use noisefork::tensor::Tensor;
+use noisefork::tensor::{Element, Tensor};
 use proptest::prelude::*;
 
 use crate::case::{
-    Case, Readable, Values, elementwise, extent, few_ulp, largest, squared, unwritten, upload,
+    Case, Readable, Values, elementwise, extent, few_ulp, largest, pack, squared, unwritten, upload,
     upload_optional,
 };
 
@@ -44,12 +44,17 @@ impl Conv2dCase {
         }
     }
 
-    fn compute<B: Readable>(&self, backend: &B, inputs: Inputs, activation: Activation) -> Tensor<f64> {
-        let x = upload(backend, &inputs.x);
-        let weight = backend.pack(inputs.weight).expect("a kernel");
-        let bias = upload_optional(backend, &inputs.bias);
-        let shift = upload_optional(backend, &inputs.shift);
-        let residual = upload_optional(backend, &inputs.residual);
+    fn compute<S: Element, B: Readable>(
+        &self,
+        backend: &B,
+        inputs: Inputs,
+        activation: Activation,
+    ) -> Tensor<f64> {
+        let x = upload::<S, _>(backend, &inputs.x);
+        let weight = pack::<S, _>(backend, &inputs.weight);
+        let bias = upload_optional::<S, _>(backend, &inputs.bias);
+        let shift = upload_optional::<S, _>(backend, &inputs.shift);
+        let residual = upload_optional::<S, _>(backend, &inputs.residual);
         let op = Conv2d {
             x: &x,
             weight: &weight,
@@ -67,8 +72,8 @@ impl Conv2dCase {
 }
 
 impl Case for Conv2dCase {
-    fn run<B: Readable>(&self, backend: &B) -> Tensor<f64> {
-        self.compute(backend, self.inputs(), self.activation)
+    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64> {
+        self.compute::<S, _>(backend, self.inputs(), self.activation)
     }
 
     /// The largest output, or how large the sums would be if nothing in them cancelled: the same convolution of squares,
@@ -82,7 +87,7 @@ impl Case for Conv2dCase {
             shift: inputs.shift.as_ref().map(squared),
             residual: inputs.residual.as_ref().map(squared),
         };
-        let sums = self.compute(&Reference::<f64>::new(), squares, Activation::Identity);
+        let sums = self.compute::<f32, _>(&Reference::<f64>::new(), squares, Activation::Identity);
         few_ulp(largest(oracle).max(largest(sums.data()).sqrt()))
     }
 
