@@ -2,7 +2,7 @@ use super::Compute;
 use super::gemm::View;
 use crate::error::Result;
 use crate::ops::expect_weight;
-use crate::tensor::{Shape, Shaped, Tensor};
+use crate::tensor::{DType, Shape, Shaped, Tensor};
 
 /// A weight transposed to `[inputs, outputs]`: the microkernels then read it as it lies, with no packing per call.
 #[derive(Debug, Clone)]
@@ -37,5 +37,8 @@ impl PackedWeight {
 impl Shaped for PackedWeight {
     fn shape(&self) -> Shape {
         self.shape
+    }
+    fn dtype(&self) -> DType {
+        self.transposed.dtype()
     }
 }
