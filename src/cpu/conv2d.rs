@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::epilogue::Epilogue;
+use super::epilogue::{Addend, Epilogue};
 use super::gemm::{View, block_rows, gemm};
 use super::linear::tiles;
 use super::threads::{for_each_block, with_scratch};
@@ -16,10 +16,17 @@ use crate::tensor::{Shaped, Tensor};
 const GATHERED: usize = 576;
 
 pub(super) fn conv2d<E: Compute>(op: &Conv2d<'_, Cpu<E>>, y: &mut Tensor<E>) {
-    let [_, height, width, outputs] = four(y);
-    let bias = op.bias.map(|bias| (bias, usize::MAX));
-    let shift = op.shift.map(|shift| (shift, height * width));
-    let residual = op.residual.map(|residual| (residual, 1));
+    let [items, height, width, outputs] = four(y);
+    let bias = op.bias.map(|bias| Addend::row(bias.data()));
+    let shift = op.shift.as_ref().map(|shift| {
+        let stride = shift.table.shape().channels();
+        Addend {
+            values: &shift.table.data()[shift.rows.start * stride + shift.first..],
+            stride,
+            shared_by: shift.items_per_row(items) * height * width,
+        }
+    });
+    let residual = op.residual.map(|residual| Addend::rows(residual.data(), outputs));
     let epilogue = Epilogue { addends: [bias, shift, residual], activation: op.activation };
     let block = block_rows(y.shape().rows());
     let item = y.data().len();

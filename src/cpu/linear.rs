@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::epilogue::{Epilogue, add};
+use super::epilogue::{Addend, Epilogue, add};
 use super::gemm::{View, block_rows, gemm};
 use super::math::gelu;
 use super::threads::{for_each_block, with_scratch};
@@ -56,8 +56,8 @@ fn tile<E: Compute>(
     let inputs = op.x.shape().channels();
     let weight = op.weight.part(0..inputs, columns.clone());
     gemm(&mut y[columns.start..], channels, x, weight, false);
-    let bias = op.bias.map(|bias| (bias, usize::MAX));
-    let residual = op.residual.map(|residual| (residual, 1));
+    let bias = op.bias.map(|bias| Addend::row(bias.data()));
+    let residual = op.residual.map(|residual| Addend::rows(residual.data(), channels));
     let epilogue = Epilogue { addends: [bias, residual, None], activation: op.activation };
     epilogue.apply(y, channels, first_row, columns);
 }

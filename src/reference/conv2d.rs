@@ -21,7 +21,10 @@ pub(super) fn conv2d<F: Real, S: Element>(op: &Conv2d<'_, Reference<F, S>>, shap
                         }
                     }
                     sum += op.bias.map_or(F::default(), |bias| load(bias.data()[o]));
-                    sum += op.shift.map_or(F::default(), |shift| load(shift.data()[n * outputs + o]));
+                    sum += op.shift.as_ref().map_or(F::default(), |shift| {
+                        let row = shift.rows.start + n / shift.items_per_row(items);
+                        load(shift.table.data()[row * shift.table.shape().channels() + shift.first + o])
+                    });
                     sum += op.residual.map_or(F::default(), |residual| load(residual.data()[at]));
                     y[at] = store(activate(sum, op.activation));
                 }
