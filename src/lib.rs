@@ -52,11 +52,11 @@
 //! |---|---|
 //! | [`error`] | what can go wrong, as data |
 //! | [`tensor`] | shapes, element types, host tensors; no arithmetic |
-//! | [`pool`] | memory that is used again; rehearsals that tell how much |
 //! | [`rng`] | streams that match torch, numpy and torchsde |
 //! | [`ops`] | the contract: each operation's arguments, checks and cost; [`ops::Backend`] |
 //! | [`reference`](mod@reference) | the contract in plain loops: the oracle |
 //! | [`cpu`] | the contract, fast |
+//! | [`cuda`] | the contract on NVIDIA GPUs: plans, and launches of the kernels |
 //! | [`nn`] | weights and blocks over any backend |
 //! | [`sampling`] | levels, samplers, guidance, the k-sampler, variations; knows no model |
 //! | [`unet`] | UNets of SD 1.x, 2.x, SDXL, and as samplers see them |
@@ -71,10 +71,10 @@
 
 pub mod autoencoder;
 pub mod cpu;
+pub mod cuda;
 pub mod error;
 pub mod nn;
 pub mod ops;
-pub mod pool;
 pub mod reference;
 pub mod rng;
 pub mod sampling;

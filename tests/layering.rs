@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&str; 14] = [
     "error",
     "tensor",
-    "pool",
     "simd",
     "rng",
     "ops",
     "reference",
     "cpu",
+    "cuda",
     "nn",
     "sampling",
     "unet",
@@ -25,7 +25,7 @@ fn allowed(user: &str, used: &str) -> bool {
     let rank = |layer: &str| LAYERS.iter().position(|&known| known == layer);
     match (user, used) {
         ("error", "tensor") => true,
-        ("cpu", "reference") => false,
+        ("cpu" | "cuda", "reference") | ("cuda", "cpu") => false,
         _ => user == used || rank(used) < rank(user),
     }
 }

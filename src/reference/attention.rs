@@ -1,9 +1,9 @@
 use super::Reference;
-use super::real::{Real, dot, load, offset, store};
+use super::real::{Real, dot, offset};
 use crate::ops::{Attention, Columns};
-use crate::tensor::{Element, Shaped};
+use crate::tensor::Shaped;
 
-pub(super) fn attention<F: Real, S: Element>(op: &Attention<'_, Reference<F, S>>, y: &mut [S]) {
+pub(super) fn attention<F: Real>(op: &Attention<'_, Reference<F>>, y: &mut [F]) {
     let items = op.q.tensor.shape()[0];
     let [queries, keys] = [&op.q, &op.k].map(|of| of.tensor.shape().rows() / items);
     let depth = op.channels / op.heads;
@@ -18,9 +18,9 @@ pub(super) fn attention<F: Real, S: Element>(op: &Attention<'_, Reference<F, S>>
                 for d in 0..depth {
                     let mut sum = F::default();
                     for (s, &weight) in weights.iter().enumerate() {
-                        sum += weight * load(head(&op.v, n * keys + s, h, depth)[d]);
+                        sum += weight * head(&op.v, n * keys + s, h, depth)[d];
                     }
-                    y[offset([items, queries, op.heads, depth], [n, t, h, d])] = store(sum);
+                    y[offset([items, queries, op.heads, depth], [n, t, h, d])] = sum;
                 }
             }
         }
@@ -28,12 +28,7 @@ pub(super) fn attention<F: Real, S: Element>(op: &Attention<'_, Reference<F, S>>
 }
 
 /// The `depth` values of head `h` in a row.
-fn head<'a, F: Real, S: Element>(
-    columns: &Columns<'a, Reference<F, S>>,
-    row: usize,
-    h: usize,
-    depth: usize,
-) -> &'a [S] {
+fn head<'a, F: Real>(columns: &Columns<'a, Reference<F>>, row: usize, h: usize, depth: usize) -> &'a [F] {
     let width = columns.tensor.shape().channels();
     &columns.tensor.data()[row * width + columns.first + h * depth..][..depth]
 }

@@ -1,5 +1,5 @@
 use noisefork::ops::{Blend, Combine};
-use noisefork::tensor::{Element, Tensor};
+use noisefork::tensor::Tensor;
 use proptest::prelude::*;
 
 use crate::case::{Case, Readable, Values, extent, few_ulp, latent, unwritten_latent};
@@ -16,7 +16,7 @@ pub struct CombineCase {
 }
 
 impl Case for CombineCase {
-    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64> {
+    fn run<B: Readable>(&self, backend: &B) -> Tensor<f64> {
         let mut values = Values(self.seed);
         let term = |_: &f32| latent(backend, &values.tensor(self.shape, 1.0));
         let latents: Vec<B::Latent> = self.coefficients.iter().map(term).collect();
@@ -33,7 +33,11 @@ impl Case for CombineCase {
     }
 
     fn large() -> Vec<Self> {
-        vec![CombineCase { shape: [3, 4, 61, 67], coefficients: vec![0.7, -1.3, 1.0, 14.6], seed: 1 }]
+        let many = (0..40).map(|k| (k as f32 - 17.0) / 8.0).collect();
+        vec![
+            CombineCase { shape: [3, 4, 61, 67], coefficients: vec![0.7, -1.3, 1.0, 14.6], seed: 1 },
+            CombineCase { shape: [1, 4, 9, 31], coefficients: many, seed: 2 },
+        ]
     }
 
     fn any() -> BoxedStrategy<Self> {
@@ -52,7 +56,7 @@ pub struct BlendCase {
 }
 
 impl Case for BlendCase {
-    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64> {
+    fn run<B: Readable>(&self, backend: &B) -> Tensor<f64> {
         let (mut values, [n, c, h, w]) = (Values(self.seed), self.shape);
         let [a, b] = [(), ()].map(|()| latent(backend, &values.tensor(self.shape, 1.0)));
         let mask = [if self.one_item { 1 } else { n }, if self.one_channel { 1 } else { c }, h, w];

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod compare;
+pub mod emulated;
 pub mod golden;
 pub mod report;
 pub mod toy;

@@ -1,0 +1,149 @@
+// Every load and store of a kernel comes here: the compiler calls the hooks at the end of this file, which are those of its
+// thread sanitizer, whose library is not linked. An access is checked for bounds and alignment, for reading what nothing
+// wrote, and for being ordered with the accesses of other threads.
+#include "machine.h"
+
+namespace simt {
+
+static const char* name_of(Access access) {
+  static const char* const names[] = {"read", "write", "atomic"};
+  return names[(int)access];
+}
+
+enum Kind { UNINITIALISED, IN_FLIGHT, UNORDERED_WRITE, UNORDERED_READ, OTHER_BLOCK };
+
+// Of shared memory each block starts anew; of device memory it starts with what other blocks of the launch did.
+UNCHECKED static void enter_block(Cell& cell, const Place& place, size_t granule, Access access, Site site) {
+  const bool shared = place.allocation == 0;
+  if (shared) {
+    cell.initialised = cell.flags = 0;
+  } else if (cell.block < machine->first_block) {
+    cell.flags = 0;
+  } else {
+    const bool written = cell.writer != 0, read = cell.reader[0] != 0 || cell.flags & READ_EARLIER;
+    const bool atomics = access == Access::Atomic && cell.flags & BY_ATOMIC;
+    if ((written && !atomics) || (read && access != Access::Read)) {
+      report(site, OTHER_BLOCK, "race between blocks: %s of %s by thread %d of block %u, %s by block %u before",
+             name_of(access), place.name(granule).c_str(), running()->number,
+             machine->block_number - machine->first_block, written ? "written" : "read",
+             cell.block - machine->first_block);
+    }
+    cell.flags = (cell.flags & BY_ATOMIC) | (read ? READ_EARLIER : 0);
+    if (atomics) cell.flags = BY_ATOMIC;
+  }
+  cell.block = machine->block_number;
+  cell.writer = cell.reader[0] = cell.reader[1] = 0;
+}
+
+UNCHECKED static void check_cell(Cell& cell, const Place& place, size_t granule, Access access, Site site) {
+  const Thread* thread = running();
+  const uint16_t self = thread->number + 1;
+  if (cell.block != machine->block_number) enter_block(cell, place, granule, access, site);
+  if (access == Access::Read && !cell.initialised) {
+    report(site, UNINITIALISED, "read of uninitialised memory: %s by thread %d", place.name(granule).c_str(),
+           thread->number);
+  }
+  const bool atomics = access == Access::Atomic && cell.flags & BY_ATOMIC;
+  if (cell.flags & COPY_IN_FLIGHT) {
+    report(site, IN_FLIGHT, "%s of %s by thread %d while an asynchronous copy into it is in flight", name_of(access),
+           place.name(granule).c_str(), thread->number);
+  } else if (cell.writer && cell.writer != self && !atomics &&
+             !happened_before(cell.writer - 1, cell.write_clock, thread)) {
+    report(site, UNORDERED_WRITE, "data race: %s of %s by thread %d is not ordered with its write by thread %d",
+           name_of(access), place.name(granule).c_str(), thread->number, cell.writer - 1);
+  }
+  if (access == Access::Read) {
+    if (cell.reader[0] != self) {
+      cell.reader[1] = cell.reader[0];
+      cell.read_clock[1] = cell.read_clock[0];
+      cell.reader[0] = self;
+    }
+    cell.read_clock[0] = thread->clock;
+    return;
+  }
+  for (int i = 0; i < 2; i++) {
+    const uint16_t reader = cell.reader[i];
+    if (reader && reader != self && !happened_before(reader - 1, cell.read_clock[i], thread)) {
+      report(site, UNORDERED_READ, "data race: %s of %s by thread %d is not ordered with its read by thread %d",
+             name_of(access), place.name(granule).c_str(), thread->number, reader - 1);
+      break;
+    }
+  }
+  cell.writer = self;
+  cell.write_clock = thread->clock;
+  cell.initialised = 1;
+  cell.reader[0] = cell.reader[1] = 0;
+  cell.flags = access == Access::Atomic ? BY_ATOMIC : 0;
+}
+
+UNCHECKED void check(const void* p, size_t bytes, Access access, Site site) {
+  if (!current) return;  // the launcher's own code
+  if (size_t((const unsigned char*)p - running()->fiber.stack) < STACK_BYTES) return;  // registers, local memory
+  Place place;
+  if (!find_place(p, bytes, name_of(access), site, place)) {
+    if (access == Access::Read) return;
+    fail(site, "%s of %zu bytes of the host's memory by thread %d", name_of(access), bytes, running()->number);
+  }
+  for (size_t i = 0; i < cells_of(p, bytes); i++) check_cell(place.cells[i], place, i, access, site);
+}
+
+void atomic_access(const void* p, size_t bytes, Site site) {
+  maybe_yield();
+  check(p, bytes, Access::Atomic, site);
+}
+
+void mark_copy_in_flight(uint32_t to, unsigned bytes) {
+  Cell* cells = machine->arena.cells + to / GRANULE;
+  for (unsigned i = 0; i < bytes / GRANULE; i++) cells[i].flags |= COPY_IN_FLIGHT;
+}
+
+void mark_copied(uint32_t to, unsigned bytes, const Thread* by) {
+  Cell* cells = machine->arena.cells + to / GRANULE;
+  for (unsigned i = 0; i < bytes / GRANULE; i++) {
+    cells[i] = {machine->block_number, by->clock, {0, 0}, uint16_t(by->number + 1), {0, 0}, 1, 0};
+  }
+}
+
+UNCHECKED static void check_aligned(const void* p, size_t bytes, Access access, Site site) {
+  if (current && (uintptr_t)p % bytes) {
+    fail(site, "misaligned %s of %zu bytes at %p by thread %d", name_of(access), bytes, p, running()->number);
+  }
+  check(p, bytes, access, site);
+}
+
+}  // namespace simt
+
+using namespace simt;
+
+#define HOOKS_FOR(BYTES)                                                    \
+  CALLED_BY_KERNEL void __tsan_read##BYTES(void* p) {                       \
+    check_aligned(p, BYTES, Access::Read, __builtin_return_address(0));     \
+  }                                                                         \
+  CALLED_BY_KERNEL void __tsan_write##BYTES(void* p) {                      \
+    check_aligned(p, BYTES, Access::Write, __builtin_return_address(0));    \
+  }                                                                         \
+  CALLED_BY_KERNEL void __tsan_unaligned_read##BYTES(void* p) {             \
+    check(p, BYTES, Access::Read, __builtin_return_address(0));             \
+  }                                                                         \
+  CALLED_BY_KERNEL void __tsan_unaligned_write##BYTES(void* p) {            \
+    check(p, BYTES, Access::Write, __builtin_return_address(0));            \
+  }
+
+extern "C" {
+HOOKS_FOR(1)
+HOOKS_FOR(2)
+HOOKS_FOR(4)
+HOOKS_FOR(8)
+HOOKS_FOR(16)
+CALLED_BY_KERNEL void __tsan_read_range(void* p, size_t bytes) {
+  check(p, bytes, Access::Read, __builtin_return_address(0));
+}
+CALLED_BY_KERNEL void __tsan_write_range(void* p, size_t bytes) {
+  check(p, bytes, Access::Write, __builtin_return_address(0));
+}
+void __tsan_init() {}
+void __tsan_func_entry(void*) {}
+void __tsan_func_exit() {}
+void __tsan_vptr_update(void**, void*) {}
+void __tsan_vptr_read(void**) {}
+}

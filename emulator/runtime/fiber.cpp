@@ -1,0 +1,63 @@
+#include "fiber.h"
+
+#if FIBERS_BY_UCONTEXT
+
+namespace simt {
+
+void prepare(Fiber& fiber, void (*entry)()) {
+  getcontext(&fiber.context);
+  fiber.context.uc_stack.ss_sp = fiber.stack;
+  fiber.context.uc_stack.ss_size = STACK_BYTES;
+  fiber.context.uc_link = nullptr;
+  makecontext(&fiber.context, entry, 0);
+}
+
+void switch_fibers(Fiber& from, Fiber& to) { swapcontext(&from.context, &to.context); }
+
+}  // namespace simt
+
+#else
+
+// Saves the registers that a call preserves on the stack that is left, and takes them from the other.
+extern "C" void emulator_switch_stacks(void** save, void* to);
+asm(R"(
+.text
+.globl emulator_switch_stacks
+.type emulator_switch_stacks, @function
+emulator_switch_stacks:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size emulator_switch_stacks, .-emulator_switch_stacks
+.section .note.GNU-stack, "", @progbits
+.text
+)");
+
+namespace simt {
+
+void prepare(Fiber& fiber, void (*entry)()) {
+  constexpr int SAVED_REGISTERS = 6;
+  void** top = (void**)(fiber.stack + STACK_BYTES);
+  *--top = nullptr;  // where `entry` would return to
+  *--top = (void*)entry;
+  for (int i = 0; i < SAVED_REGISTERS; i++) *--top = nullptr;
+  fiber.stack_pointer = top;
+}
+
+void switch_fibers(Fiber& from, Fiber& to) { emulator_switch_stacks(&from.stack_pointer, to.stack_pointer); }
+
+}  // namespace simt
+
+#endif

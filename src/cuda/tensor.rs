@@ -1,0 +1,61 @@
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use half::{bf16, f16};
+
+use super::launch::{Buffer, Launcher};
+use crate::error::Result;
+use crate::tensor::{Element, Shape, Shaped, Tensor};
+
+/// A type that kernels compute in: f16 and bf16 with sums in f32, or f32.
+pub trait Compute: Element + sealed::Sealed {}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! compute {
+    ($($type:ty)*) => { $(impl Compute for $type {} impl sealed::Sealed for $type {})* };
+}
+compute!(f32 f16 bf16);
+
+/// A tensor in device memory, row-major.
+#[derive(Debug)]
+pub struct DeviceTensor<L: Launcher, E> {
+    buffer: Buffer<L>,
+    shape: Shape,
+    element: PhantomData<E>,
+}
+
+impl<L: Launcher, E: Element> DeviceTensor<L, E> {
+    pub(super) fn empty(launcher: &Arc<L>, shape: Shape) -> Result<Self> {
+        let buffer = Buffer::new::<E>(launcher, shape.elements())?;
+        Ok(DeviceTensor { buffer, shape, element: PhantomData })
+    }
+
+    /// Where it lies.
+    pub fn pointer(&self) -> u64 {
+        self.buffer.pointer()
+    }
+
+    pub(super) fn write(&mut self, host: &Tensor<E>) -> Result<()> {
+        self.buffer.write(host.data())
+    }
+
+    /// Copies it to the host.
+    ///
+    /// # Errors
+    /// What the device reports, earlier launches included; [`Error::Value`](crate::error::Error::Value) for too little
+    /// memory.
+    pub fn read(&self) -> Result<Tensor<E>> {
+        let mut host = Tensor::try_zeros(self.shape)?;
+        self.buffer.read(host.data_mut())?;
+        Ok(host)
+    }
+}
+
+impl<L: Launcher, E> Shaped for DeviceTensor<L, E> {
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+}

@@ -1,0 +1,101 @@
+//! The CUDA backend's launcher on an emulated GPU.
+
+use std::sync::{Arc, Mutex};
+
+use emulator::Device;
+use noisefork::cuda::launch::{Launcher, Plan};
+use noisefork::cuda::{Compute, Cuda};
+use noisefork::error::{Error, Result};
+
+/// An emulated device of compute capability 8.0.
+pub struct Emulated {
+    device: Device,
+    /// What is being captured, if something is.
+    captured: Mutex<Option<Graph>>,
+}
+
+/// Work in the order in which it was captured.
+#[derive(Default)]
+pub struct Graph(Vec<Work>);
+
+enum Work {
+    Launch(Plan, Vec<Vec<u8>>),
+    CopyWithin { from: u64, to: u64, bytes: usize },
+}
+
+impl Emulated {
+    /// A device whose schedules follow from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Emulated { device: Device::new(80, seed), captured: Mutex::new(None) }
+    }
+
+    /// The CUDA backend on such a device.
+    pub fn cuda<E: Compute>(seed: u64) -> Cuda<Self, E> {
+        Cuda::new(Arc::new(Self::new(seed)))
+    }
+
+    /// Does it, or writes it down.
+    fn submit(&self, work: Work) -> Result<()> {
+        match &mut *self.captured.lock().unwrap() {
+            Some(graph) => graph.0.push(work),
+            None => self.perform(&work)?,
+        }
+        Ok(())
+    }
+
+    fn perform(&self, work: &Work) -> Result<()> {
+        match work {
+            Work::Launch(plan, args) => {
+                let name = format!("{}_{}", plan.kernel, plan.element);
+                let Plan { grid, block, shared_memory, .. } = *plan;
+                let launch = emulator::Launch { grid, block, shared_memory };
+                let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+                self.device.launch(&name, launch, &args).map_err(refused(plan.kernel))
+            }
+            Work::CopyWithin { from, to, bytes } => {
+                self.device.copy_within(*from, *to, *bytes).map_err(refused("copy_within"))
+            }
+        }
+    }
+}
+
+fn refused(op: &'static str) -> impl FnOnce(String) -> Error {
+    move |got| Error::Driver { op, got }
+}
+
+// SAFETY: the device never hands out an address twice, and work follows in order.
+unsafe impl Launcher for Emulated {
+    type Graph = Graph;
+
+    fn alloc(&self, bytes: usize) -> Result<u64> {
+        let device = "the emulated device".to_owned();
+        self.device.alloc(bytes).ok_or(Error::OutOfMemory { device, bytes })
+    }
+    unsafe fn free(&self, pointer: u64) {
+        self.device.free(pointer).expect("an allocation");
+    }
+    unsafe fn copy_to(&self, to: u64, from: &[u8]) -> Result<()> {
+        self.device.copy_to(to, from).map_err(refused("copy_to"))
+    }
+    unsafe fn copy_from(&self, from: u64, to: &mut [u8]) -> Result<()> {
+        self.device.copy_from(from, to).map_err(refused("copy_from"))
+    }
+    unsafe fn copy_within(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
+        self.submit(Work::CopyWithin { from, to, bytes })
+    }
+    unsafe fn launch(&self, plan: &Plan, args: &[&[u8]]) -> Result<()> {
+        self.submit(Work::Launch(*plan, args.iter().map(|bytes| bytes.to_vec()).collect()))
+    }
+
+    fn begin_capture(&self) -> Result<()> {
+        *self.captured.lock().unwrap() = Some(Graph::default());
+        Ok(())
+    }
+    fn end_capture(&self) -> Result<Graph> {
+        let nothing = || Error::Driver { op: "end_capture", got: "nothing is being captured".into() };
+        self.captured.lock().unwrap().take().ok_or_else(nothing)
+    }
+    unsafe fn replay(&self, graph: &Graph) -> Result<()> {
+        graph.0.iter().try_for_each(|work| self.perform(work))
+    }
+}
