@@ -25,7 +25,7 @@ fn step_arithmetic(criterion: &mut Criterion) {
         let terms = [0, 1, 2, 3].map(|term| (TERMS[term], &latents[term]));
         let combine = Combine { terms: &terms };
         let mut y = Tensor::zeros(shape);
-        Cpu.combine(&combine, &mut y).expect("latents of one shape");
+        Cpu::new().combine(&combine, &mut y).expect("latents of one shape");
         let exact =
             |i: usize| -> f64 { terms.iter().map(|(c, x)| f64::from(*c) * f64::from(x.data()[i])).sum() };
         assert!((0..shape.elements()).all(|i| (f64::from(y.data()[i]) - exact(i)).abs() < 1e-6));
@@ -33,7 +33,7 @@ fn step_arithmetic(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("sampler/{shape}"));
         group.throughput(Throughput::Bytes((TERMS.len() + 1) as u64 * 4 * y.shape().elements() as u64));
         group.bench_function("dpmpp_2m_sde arithmetic", |bencher| {
-            bencher.iter(|| Cpu.combine(black_box(&combine), &mut y));
+            bencher.iter(|| Cpu::new().combine(black_box(&combine), &mut y));
         });
         // Half of a copy's bytes are read, half written: two and a half latents copied move five.
         let from = latent([5, shape.elements() / 2].into(), 5);

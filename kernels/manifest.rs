@@ -23,6 +23,21 @@ pub struct Kernel {
     pub elements: &'static [&'static str],
     /// The types of its arguments, as Rust writes them; `E` is the element type.
     pub args: &'static [&'static str],
+    /// What its machine code must hold: `tests/machine_code.rs` looks.
+    pub uses: &'static [Uses],
+}
+
+/// Instructions that make a kernel fast, and that a compiler leaves out without a word where they do not fit.
+#[derive(Debug)]
+pub enum Uses {
+    /// Products on tensor cores; of f32 there are none.
+    TensorCores,
+    /// `ldmatrix`, which hands tensor cores their operands; of f32 there are none.
+    MatrixLoads,
+    /// Copies to shared memory that pass no register.
+    AsyncCopies,
+    /// Loads of 16 bytes.
+    WideLoads,
 }
 
 /// The compute types.
@@ -33,7 +48,12 @@ pub const LATENTS: &[&str] = &["f32"];
 /// Every file.
 pub const FILES: &[File] = &[File {
     name: "combine",
-    kernels: &[Kernel { name: "combine", elements: LATENTS, args: &["Terms", "*mut f32", "u32"] }],
+    kernels: &[Kernel {
+        name: "combine",
+        elements: LATENTS,
+        args: &["Terms", "*mut f32", "u32"],
+        uses: &[Uses::WideLoads],
+    }],
     flags: &[],
     architectures: &[],
 }];

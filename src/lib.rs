@@ -52,6 +52,7 @@
 //! |---|---|
 //! | [`error`] | what can go wrong, as data |
 //! | [`tensor`] | shapes, element types, host tensors; no arithmetic |
+//! | [`pool`] | memory that is used again; rehearsals that tell how much |
 //! | [`rng`] | streams that match torch, numpy and torchsde |
 //! | [`ops`] | the contract: each operation's arguments, checks and cost; [`ops::Backend`] |
 //! | [`reference`](mod@reference) | the contract in plain loops: the oracle |
@@ -75,6 +76,7 @@ pub mod cuda;
 pub mod error;
 pub mod nn;
 pub mod ops;
+pub mod pool;
 pub mod reference;
 pub mod rng;
 pub mod sampling;

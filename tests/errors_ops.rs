@@ -86,12 +86,13 @@ fn linear<E: Element, B: Host<E>>(b: &B) {
 
 fn conv2d<E: Element, B: Host<E>>(b: &B) {
     let (x, weight) = (ones([2, 5, 4, 3]), pack(b, [6, 3, 3, 3]));
-    let (bias, shift, residual) = (ones([6]), ones([2, 6]), ones([2, 3, 2, 6]));
+    let (bias, table, residual) = (ones([6]), ones([4, 8]), ones([2, 3, 2, 6]));
+    let shift = |rows, first| Some(Shift { table: &table, rows, first });
     let good = || Conv2d {
         x: &x,
         weight: &weight,
         bias: Some(&bias),
-        shift: Some(&shift),
+        shift: shift(2..4, 2),
         residual: Some(&residual),
         activation: Activation::Silu,
         stride: 2,
@@ -125,7 +126,12 @@ fn conv2d<E: Element, B: Host<E>>(b: &B) {
     refuse(Conv2d { activation: Activation::Geglu, ..good() }, y, error);
     let short = ones([5]);
     refuse(Conv2d { bias: Some(&short), ..good() }, y, shape("bias", "[6]", [5].into()));
-    refuse(Conv2d { shift: Some(&bias), ..good() }, y, shape("shift", "[2, 6]", [6].into()));
+    refuse(Conv2d { shift: shift(3..5, 0), ..good() }, y, shape("shift", "at least [5, 6]", [4, 8].into()));
+    refuse(Conv2d { shift: shift(0..2, 3), ..good() }, y, shape("shift", "at least [2, 9]", [4, 8].into()));
+    for (rows, got) in [(0..3, "3"), (1..1, "0")] {
+        let error = value_error("conv2d", "shift rows", "a divisor of 2 items", got);
+        refuse(Conv2d { shift: shift(rows, 0), ..good() }, y, error);
+    }
     refuse(
         Conv2d { residual: Some(&x), ..good() },
         y,

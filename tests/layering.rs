@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "error",
     "tensor",
+    "pool",
     "simd",
     "rng",
     "ops",

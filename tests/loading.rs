@@ -11,7 +11,7 @@ use noisefork::nn::Weights;
 use noisefork::ops::{
     Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, LayerNorm, Leave, Linear,
 };
-use noisefork::tensor::{Shape, Shaped, Tensor};
+use noisefork::tensor::{DType, Shape, Shaped, Tensor};
 use noisefork::unet::{Config, Preset, UNet};
 
 fn layouts() -> PathBuf {
@@ -27,6 +27,9 @@ struct Nothing(Shape);
 impl Shaped for Nothing {
     fn shape(&self) -> Shape {
         self.0
+    }
+    fn dtype(&self) -> DType {
+        DType::F32
     }
 }
 

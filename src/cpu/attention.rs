@@ -5,11 +5,11 @@
 //! Everything is kept with the queries innermost: scores `[keys, queries]`, sums `[depth, queries]`. Each query then has
 //! a vector lane of its own, no maximum or sum runs across lanes, and every product reads its operands as they lie.
 
-use super::Cpu;
 use super::gemm::{View, gemm};
 use super::linear::tiles;
 use super::math::exp;
 use super::threads::{for_each_block, with_scratch};
+use super::{Compute, Cpu};
 use crate::ops::{Attention, Columns};
 use crate::simd::vectorised;
 use crate::tensor::{Shaped, Tensor};
@@ -19,20 +19,24 @@ const QUERIES: usize = 64;
 /// Keys of a tile.
 const KEYS: usize = 256;
 
-pub(super) fn attention(op: &Attention<'_, Cpu>, y: &mut Tensor) {
+pub(super) fn attention<E: Compute>(op: &Attention<'_, Cpu<E>>, y: &mut Tensor<E>) {
     let (channels, items) = (op.channels, op.q.tensor.shape()[0]);
     let [all_queries, all_keys] = [&op.q, &op.k].map(|of| of.tensor.shape().rows() / items);
     let depth = channels / op.heads;
     for_each_block(y.data_mut(), all_queries * channels, QUERIES * channels, op.flops(), |n, b, y| {
         let queries = y.len() / channels;
-        with_scratch((2 * depth + KEYS + 3) * queries, |scratch| {
+        with_scratch((2 * depth + KEYS + 3) * queries + 2 * KEYS * depth, |scratch| {
+            let (tile, scratch) = scratch.split_at_mut(2 * KEYS * depth);
             for head in 0..op.heads {
                 let mut state = State::new(scratch, queries, depth);
                 let (q, stride) = rows(&op.q, n * all_queries + b * QUERIES, head * depth);
                 state.load(q, stride);
                 for keys in tiles(all_keys, KEYS) {
                     let [k, v] = [&op.k, &op.v].map(|of| rows(of, n * all_keys + keys.start, head * depth));
-                    state.attend(k, v, keys.len());
+                    let (k_tile, v_tile) = tile.split_at_mut(KEYS * depth);
+                    widen_rows(k, depth, &mut k_tile[..keys.len() * depth]);
+                    widen_rows(v, depth, &mut v_tile[..keys.len() * depth]);
+                    state.attend((k_tile, depth), (v_tile, depth), keys.len());
                 }
                 state.store(&mut y[head * depth..], channels);
             }
@@ -41,9 +45,16 @@ pub(super) fn attention(op: &Attention<'_, Cpu>, y: &mut Tensor) {
 }
 
 /// What begins at this row and column, and how far apart rows start.
-fn rows<'a>(columns: &Columns<'a, Cpu>, row: usize, column: usize) -> (&'a [f32], usize) {
+fn rows<'a, E: Compute>(columns: &Columns<'a, Cpu<E>>, row: usize, column: usize) -> (&'a [E], usize) {
     let stride = columns.tensor.shape().channels();
     (&columns.tensor.data()[row * stride + columns.first + column..], stride)
+}
+
+/// Copies rows of `depth` values; they come with how far apart they start.
+fn widen_rows<E: Compute>((rows, stride): (&[E], usize), depth: usize, to: &mut [f32]) {
+    for (to, row) in to.chunks_exact_mut(depth).zip(rows.chunks(stride)) {
+        to.iter_mut().zip(row).for_each(|(to, value)| *to = value.widen());
+    }
 }
 
 /// One head of a block of queries, part of the way through the keys.
@@ -78,11 +89,11 @@ impl<'a> State<'a> {
     }
 
     /// Takes in queries whose rows start `stride` apart.
-    fn load(&mut self, q: &[f32], stride: usize) {
+    fn load<E: Compute>(&mut self, q: &[E], stride: usize) {
         let scale = 1.0 / (self.depth as f32).sqrt();
         for (t, q) in q.chunks(stride).take(self.queries).enumerate() {
             for (d, &q) in q[..self.depth].iter().enumerate() {
-                self.q[d * self.queries + t] = q * scale;
+                self.q[d * self.queries + t] = q.widen() * scale;
             }
         }
     }
@@ -132,10 +143,10 @@ impl<'a> State<'a> {
     }
 
     /// Writes the finished rows, which start `stride` apart.
-    fn store(&self, y: &mut [f32], stride: usize) {
+    fn store<E: Compute>(&self, y: &mut [E], stride: usize) {
         for (t, y) in y.chunks_mut(stride).enumerate() {
             for (d, y) in y[..self.depth].iter_mut().enumerate() {
-                *y = self.y[d * self.queries + t] / self.sum[t];
+                *y = E::narrow(self.y[d * self.queries + t] / self.sum[t]);
             }
         }
     }

@@ -1,14 +1,14 @@
 //! One plane of one channel after another, in parallel.
 
-use super::Cpu;
 use super::threads::for_each_block;
+use super::{Compute, Cpu};
 use crate::ops::Blend;
 use crate::tensor::{Shaped, Tensor};
 
 /// What a value costs, in floating-point operations of a matrix product.
 const FLOPS_PER_VALUE: u64 = 32;
 
-pub(super) fn blend(op: &Blend<'_, Cpu>, y: &mut Tensor) {
+pub(super) fn blend<E: Compute>(op: &Blend<'_, Cpu<E>>, y: &mut Tensor) {
     let (shape, mask) = (y.shape(), op.mask.shape());
     let (channels, plane) = (shape[1], shape[2] * shape[3]);
     let flops = FLOPS_PER_VALUE * shape.elements() as u64;

@@ -1,14 +1,14 @@
 //! Entering is shared by rows of pixels, leaving by planes of one channel.
 
-use super::Cpu;
 use super::threads::for_each_block;
+use super::{Compute, Cpu};
 use crate::ops::{Enter, Leave};
 use crate::tensor::{Shaped, Tensor};
 
 /// What a moved value costs, in floating-point operations of a matrix product.
 const FLOPS_PER_VALUE: u64 = 64;
 
-pub(super) fn enter(op: &Enter<'_, Cpu>, y: &mut Tensor) {
+pub(super) fn enter<E: Compute>(op: &Enter<'_, Cpu<E>>, y: &mut Tensor<E>) {
     let [items, height, width, channels] = four(y);
     let flops = FLOPS_PER_VALUE * y.data().len() as u64;
     let batch = items / op.copies;
@@ -19,7 +19,7 @@ pub(super) fn enter(op: &Enter<'_, Cpu>, y: &mut Tensor) {
             for c in 0..part_channels {
                 let x = &part.data()[((n % batch * part_channels + c) * height + i) * width..][..width];
                 for (pixel, x) in y.chunks_exact_mut(channels).zip(x) {
-                    pixel[first + c] = scale * x;
+                    pixel[first + c] = E::narrow(scale * x);
                 }
             }
             first += part_channels;
@@ -27,19 +27,19 @@ pub(super) fn enter(op: &Enter<'_, Cpu>, y: &mut Tensor) {
     });
 }
 
-pub(super) fn leave(op: &Leave<'_, Cpu>, y: &mut Tensor) {
+pub(super) fn leave<E: Compute>(op: &Leave<'_, Cpu<E>>, y: &mut Tensor) {
     let [items, channels, height, width] = four(y);
     let flops = FLOPS_PER_VALUE * y.data().len() as u64;
     let plane = height * width;
     for_each_block(y.data_mut(), channels * plane, plane, flops, |n, c, y| {
         let x = &op.x.data()[(op.branch * items + n) * plane * channels..];
         for (y, pixel) in y.iter_mut().zip(x.chunks_exact(channels)) {
-            *y = pixel[c];
+            *y = pixel[c].widen();
         }
     });
 }
 
-fn four(t: &Tensor) -> [usize; 4] {
+fn four<E: Compute>(t: &Tensor<E>) -> [usize; 4] {
     let shape = t.shape();
     [shape[0], shape[1], shape[2], shape[3]]
 }

@@ -1,7 +1,7 @@
 //! Blocks of rows in parallel, each two copies per row.
 
-use super::Cpu;
 use super::threads::for_each_block;
+use super::{Compute, Cpu};
 use crate::ops::Concat;
 use crate::tensor::{Shaped, Tensor};
 
@@ -10,7 +10,7 @@ const ROWS: usize = 64;
 /// What a copied value costs, in floating-point operations of a matrix product.
 const FLOPS_PER_VALUE: u64 = 16;
 
-pub(super) fn concat(op: &Concat<'_, Cpu>, y: &mut Tensor) {
+pub(super) fn concat<E: Compute>(op: &Concat<'_, Cpu<E>>, y: &mut Tensor<E>) {
     let (a, b) = (op.a.shape().channels(), op.b.shape().channels());
     let (channels, values) = (a + b, y.data().len());
     for_each_block(y.data_mut(), values, ROWS * channels, FLOPS_PER_VALUE * values as u64, |_, block, y| {

@@ -1,18 +1,38 @@
 use std::ops::Range;
 
+use super::Compute;
 use super::math::activate;
 use crate::ops::Activation;
 use crate::simd::vectorised;
-use crate::tensor::Tensor;
 
 /// What follows a product while its block is still in cache: additions, then an elementwise activation.
-pub(super) struct Epilogue<'a> {
-    /// Each with the number of consecutive rows that share one row of it.
-    pub(super) addends: [Option<(&'a Tensor, usize)>; 3],
+pub(super) struct Epilogue<'a, E: Compute> {
+    pub(super) addends: [Option<Addend<'a, E>>; 3],
     pub(super) activation: Activation,
 }
 
-impl Epilogue<'_> {
+/// What is added to a product.
+pub(super) struct Addend<'a, E: Compute> {
+    pub(super) values: &'a [E],
+    /// How far apart its rows start.
+    pub(super) stride: usize,
+    /// How many consecutive rows of the product share one of its rows.
+    pub(super) shared_by: usize,
+}
+
+impl<'a, E: Compute> Addend<'a, E> {
+    /// One row for all of the product.
+    pub(super) fn row(values: &'a [E]) -> Self {
+        Addend { values, stride: 0, shared_by: usize::MAX }
+    }
+
+    /// As many rows as the product has, `channels` wide.
+    pub(super) fn rows(values: &'a [E], channels: usize) -> Self {
+        Addend { values, stride: channels, shared_by: 1 }
+    }
+}
+
+impl<E: Compute> Epilogue<'_, E> {
     /// Finishes `columns` of `block`: rows `first_row..` of the output, `channels` wide.
     pub(super) fn apply(&self, block: &mut [f32], channels: usize, first_row: usize, columns: Range<usize>) {
         vectorised(
@@ -20,10 +40,10 @@ impl Epilogue<'_> {
             || {
                 for (row, y) in (first_row..).zip(block.chunks_exact_mut(channels)) {
                     let y = &mut y[columns.clone()];
-                    for (addend, rows) in self.addends.iter().flatten() {
-                        add(y, &addend.data()[row / rows * channels..][columns.clone()]);
+                    for Addend { values, stride, shared_by } in self.addends.iter().flatten() {
+                        add(y, &values[row / shared_by * stride..][columns.clone()]);
                     }
-                    activate(y, self.activation);
+                    y.iter_mut().for_each(|y| *y = activate(*y, self.activation));
                 }
             },
         );
@@ -32,8 +52,8 @@ impl Epilogue<'_> {
 
 /// `y += addend`.
 #[inline(always)]
-pub(super) fn add(y: &mut [f32], addend: &[f32]) {
+pub(super) fn add<E: Compute>(y: &mut [f32], addend: &[E]) {
     for (y, addend) in y.iter_mut().zip(addend) {
-        *y += addend;
+        *y += addend.widen();
     }
 }

@@ -2,10 +2,10 @@
 //! needs no gathering; the second applies one multiply-add per channel and the activation. Between them the blocks' sums
 //! are added up in their order, so the statistics have the same bits at any number of threads.
 
-use super::Cpu;
 use super::math::activate;
 use super::moments::{Affine, Normaliser, accumulate};
 use super::threads::for_each_block;
+use super::{Compute, Cpu};
 use crate::ops::GroupNorm;
 use crate::simd::vectorised;
 use crate::tensor::{Shaped, Tensor};
@@ -15,7 +15,7 @@ const PIXELS: usize = 64;
 /// What a pass over one value costs, in floating-point operations of a matrix product.
 const FLOPS_PER_VALUE: u64 = 32;
 
-pub(super) fn group_norm(op: &GroupNorm<'_, Cpu>, y: &mut Tensor) {
+pub(super) fn group_norm<E: Compute>(op: &GroupNorm<'_, Cpu<E>>, y: &mut Tensor<E>) {
     let shape = op.x.shape();
     let (channels, item) = (shape.channels(), shape.elements() / shape[0]);
     let sums = sums(op, item);
@@ -31,9 +31,8 @@ pub(super) fn group_norm(op: &GroupNorm<'_, Cpu>, y: &mut Tensor) {
             || {
                 for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
                     for ((y, x), affine) in y.iter_mut().zip(x).zip(affine) {
-                        *y = affine.apply(*x);
+                        *y = E::narrow(activate(affine.apply(x.widen()), op.activation));
                     }
-                    activate(y, op.activation);
                 }
             },
         );
@@ -41,7 +40,7 @@ pub(super) fn group_norm(op: &GroupNorm<'_, Cpu>, y: &mut Tensor) {
 }
 
 /// For each item and block of pixels, the sum of every channel, then the sum of its squares.
-fn sums(op: &GroupNorm<'_, Cpu>, item: usize) -> Vec<f64> {
+fn sums<E: Compute>(op: &GroupNorm<'_, Cpu<E>>, item: usize) -> Vec<f64> {
     let shape = op.x.shape();
     let (channels, block) = (shape.channels(), PIXELS * shape.channels());
     let blocks = item.div_ceil(block);
@@ -60,7 +59,7 @@ fn sums(op: &GroupNorm<'_, Cpu>, item: usize) -> Vec<f64> {
 }
 
 /// What each channel of one item goes through, given that item's part of [`sums`].
-fn affine(op: &GroupNorm<'_, Cpu>, item: usize, sums: &[f64]) -> impl Iterator<Item = Affine> {
+fn affine<E: Compute>(op: &GroupNorm<'_, Cpu<E>>, item: usize, sums: &[f64]) -> impl Iterator<Item = Affine> {
     let channels = op.x.shape().channels();
     let per_group = channels / op.groups;
     // The sum over one group's channels, `first..`, in every block.
@@ -71,6 +70,7 @@ fn affine(op: &GroupNorm<'_, Cpu>, item: usize, sums: &[f64]) -> impl Iterator<I
         let first = group * per_group;
         let (sum, squares) = (total(first), total(channels + first));
         let normaliser = Normaliser::new(sum, squares, item / op.groups, op.eps);
-        (first..first + per_group).map(move |c| normaliser.affine(op.gamma.data()[c], op.beta.data()[c]))
+        (first..first + per_group)
+            .map(move |c| normaliser.affine(op.gamma.data()[c].widen(), op.beta.data()[c].widen()))
     })
 }

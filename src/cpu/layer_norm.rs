@@ -1,8 +1,8 @@
 //! Blocks of rows in parallel. A row is summed in f64 in a fixed number of lanes, then normalised while it is in cache.
 
-use super::Cpu;
 use super::moments::{Normaliser, accumulate};
 use super::threads::for_each_block;
+use super::{Compute, Cpu};
 use crate::ops::LayerNorm;
 use crate::simd::vectorised;
 use crate::tensor::{Shaped, Tensor};
@@ -14,7 +14,7 @@ const LANES: usize = 16;
 /// What one value costs, in floating-point operations of a matrix product.
 const FLOPS_PER_VALUE: u64 = 32;
 
-pub(super) fn layer_norm(op: &LayerNorm<'_, Cpu>, y: &mut Tensor) {
+pub(super) fn layer_norm<E: Compute>(op: &LayerNorm<'_, Cpu<E>>, y: &mut Tensor<E>) {
     let (channels, values) = (op.x.shape().channels(), y.data().len());
     let block = ROWS * channels;
     for_each_block(y.data_mut(), values, block, FLOPS_PER_VALUE * values as u64, |_, b, y| {
@@ -31,11 +31,11 @@ pub(super) fn layer_norm(op: &LayerNorm<'_, Cpu>, y: &mut Tensor) {
 }
 
 #[inline(always)]
-fn normalise(op: &LayerNorm<'_, Cpu>, x: &[f32], y: &mut [f32]) {
+fn normalise<E: Compute>(op: &LayerNorm<'_, Cpu<E>>, x: &[E], y: &mut [E]) {
     let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
     x.chunks(LANES).for_each(|x| accumulate(&mut sums, &mut squares, x));
     let normaliser = Normaliser::new(sums.iter().sum(), squares.iter().sum(), x.len(), op.eps);
     for (((y, x), gamma), beta) in y.iter_mut().zip(x).zip(op.gamma.data()).zip(op.beta.data()) {
-        *y = normaliser.affine(*gamma, *beta).apply(*x);
+        *y = E::narrow(normaliser.affine(gamma.widen(), beta.widen()).apply(x.widen()));
     }
 }

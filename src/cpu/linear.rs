@@ -4,11 +4,11 @@
 
 use std::ops::Range;
 
-use super::Cpu;
-use super::epilogue::{Epilogue, add};
+use super::epilogue::{Addend, Epilogue, add};
 use super::gemm::{View, block_rows, gemm};
 use super::math::gelu;
 use super::threads::{for_each_block, with_scratch};
+use super::{Compute, Cpu};
 use crate::ops::{Activation, Linear};
 use crate::simd::vectorised;
 use crate::tensor::{Shaped, Tensor};
@@ -16,15 +16,19 @@ use crate::tensor::{Shaped, Tensor};
 /// Columns of a tile.
 const COLUMNS: usize = 512;
 
-pub(super) fn linear(op: &Linear<'_, Cpu>, y: &mut Tensor) {
+pub(super) fn linear<E: Compute>(op: &Linear<'_, Cpu<E>>, y: &mut Tensor<E>) {
     let inputs = op.x.shape().channels();
     let channels = y.shape().channels();
     let block = block_rows(y.shape().rows());
     let item = y.data().len();
-    for_each_block(y.data_mut(), item, block * channels, op.flops(), |_, b, y| {
+    for_each_block(y.data_mut(), item, block * channels, op.flops(), |_, b, narrow| {
         let first_row = b * block;
-        let rows = y.len() / channels;
-        let x = View::rows(&op.x.data()[first_row * inputs..], [rows, inputs], inputs);
+        let rows = narrow.len() / channels;
+        let mut y = vec![0.0; narrow.len()];
+        let y = y.as_mut_slice();
+        let x: Vec<f32> =
+            op.x.data()[first_row * inputs..][..rows * inputs].iter().map(|x| x.widen()).collect();
+        let x = View::rows(&x, [rows, inputs], inputs);
         for columns in tiles(channels, COLUMNS) {
             if op.activation == Activation::Geglu {
                 geglu_tile(op, x, y, channels, columns);
@@ -32,6 +36,7 @@ pub(super) fn linear(op: &Linear<'_, Cpu>, y: &mut Tensor) {
                 tile(op, x, y, channels, first_row, columns);
             }
         }
+        narrow.iter_mut().zip(y).for_each(|(narrow, y)| *narrow = E::narrow(*y));
     });
 }
 
@@ -40,8 +45,8 @@ pub(super) fn tiles(extent: usize, tile: usize) -> impl Iterator<Item = Range<us
     (0..extent).step_by(tile).map(move |start| start..extent.min(start + tile))
 }
 
-fn tile(
-    op: &Linear<'_, Cpu>,
+fn tile<E: Compute>(
+    op: &Linear<'_, Cpu<E>>,
     x: View<'_>,
     y: &mut [f32],
     channels: usize,
@@ -51,13 +56,19 @@ fn tile(
     let inputs = op.x.shape().channels();
     let weight = op.weight.part(0..inputs, columns.clone());
     gemm(&mut y[columns.start..], channels, x, weight, false);
-    let bias = op.bias.map(|bias| (bias, usize::MAX));
-    let residual = op.residual.map(|residual| (residual, 1));
+    let bias = op.bias.map(|bias| Addend::row(bias.data()));
+    let residual = op.residual.map(|residual| Addend::rows(residual.data(), channels));
     let epilogue = Epilogue { addends: [bias, residual, None], activation: op.activation };
     epilogue.apply(y, channels, first_row, columns);
 }
 
-fn geglu_tile(op: &Linear<'_, Cpu>, x: View<'_>, y: &mut [f32], channels: usize, columns: Range<usize>) {
+fn geglu_tile<E: Compute>(
+    op: &Linear<'_, Cpu<E>>,
+    x: View<'_>,
+    y: &mut [f32],
+    channels: usize,
+    columns: Range<usize>,
+) {
     let inputs = op.x.shape().channels();
     let width = columns.len();
     let gates = channels + columns.start..channels + columns.end;

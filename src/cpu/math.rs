@@ -73,14 +73,20 @@ pub(super) fn gelu(g: f32) -> f32 {
     0.5 * g * (1.0 + erf(g * std::f32::consts::FRAC_1_SQRT_2))
 }
 
-/// Applies an elementwise activation in place. GEGLU is not one: `linear` applies it, no other operation accepts it.
+/// Applies an elementwise activation. GEGLU is not one: `linear` applies it, no other operation accepts it.
 #[inline(always)]
-pub(super) fn activate(y: &mut [f32], activation: Activation) {
+pub(super) fn activate(y: f32, activation: Activation) -> f32 {
     match activation {
-        Activation::Identity | Activation::Geglu => {}
+        Activation::Identity | Activation::Geglu => y,
         // A comparison rather than a maximum, so that NaN stays.
-        Activation::Relu => y.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y }),
-        Activation::Silu => y.iter_mut().for_each(|y| *y /= 1.0 + exp(-*y)),
+        Activation::Relu => {
+            if y < 0.0 {
+                0.0
+            } else {
+                y
+            }
+        }
+        Activation::Silu => y / (1.0 + exp(-y)),
     }
 }
 
@@ -134,9 +140,7 @@ mod tests {
     #[test]
     fn activations_keep_nan() {
         for activation in [Activation::Identity, Activation::Relu, Activation::Silu] {
-            let mut y = [f32::NAN];
-            activate(&mut y, activation);
-            assert!(y[0].is_nan(), "{activation:?}");
+            assert!(activate(f32::NAN, activation).is_nan(), "{activation:?}");
         }
         assert!(gelu(f32::NAN).is_nan());
     }

@@ -1,11 +1,13 @@
+use super::Compute;
+
 /// Adds each `x` and its square to its place in `sums` and `squares`.
 ///
 /// A square of f32 is exact in f64, so a mean a thousand or a million standard deviations from 0 costs the variance
 /// nothing that f32 would show.
 #[inline(always)]
-pub(super) fn accumulate(sums: &mut [f64], squares: &mut [f64], x: &[f32]) {
+pub(super) fn accumulate<E: Compute>(sums: &mut [f64], squares: &mut [f64], x: &[E]) {
     for ((sum, square), &x) in sums.iter_mut().zip(squares).zip(x) {
-        let x = f64::from(x);
+        let x = f64::from(x.widen());
         *sum += x;
         *square += x * x;
     }

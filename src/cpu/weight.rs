@@ -1,7 +1,8 @@
+use super::Compute;
 use super::gemm::View;
 use crate::error::Result;
 use crate::ops::expect_weight;
-use crate::tensor::{Shape, Shaped, Tensor};
+use crate::tensor::{DType, Shape, Shaped, Tensor};
 
 /// A weight transposed to `[inputs, outputs]`: the microkernels then read it as it lies, with no packing per call.
 #[derive(Debug, Clone)]
@@ -11,7 +12,7 @@ pub struct PackedWeight {
 }
 
 impl PackedWeight {
-    pub(super) fn new(weight: &Tensor) -> Result<Self> {
+    pub(super) fn new<E: Compute>(weight: &Tensor) -> Result<Self> {
         let shape = weight.shape();
         expect_weight(shape)?;
         let outputs = shape[0];
@@ -19,7 +20,7 @@ impl PackedWeight {
         let mut transposed = Tensor::try_zeros([inputs, outputs])?;
         for (m, row) in weight.data().chunks_exact(inputs.max(1)).enumerate() {
             for (k, &value) in row.iter().enumerate() {
-                transposed.data_mut()[k * outputs + m] = value;
+                transposed.data_mut()[k * outputs + m] = E::narrow(value).widen();
             }
         }
         Ok(PackedWeight { shape, transposed })
@@ -36,5 +37,8 @@ impl PackedWeight {
 impl Shaped for PackedWeight {
     fn shape(&self) -> Shape {
         self.shape
+    }
+    fn dtype(&self) -> DType {
+        self.transposed.dtype()
     }
 }

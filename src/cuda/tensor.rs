@@ -5,7 +5,7 @@ use half::{bf16, f16};
 
 use super::launch::{Buffer, Launcher};
 use crate::error::Result;
-use crate::tensor::{Element, Shape, Shaped, Tensor};
+use crate::tensor::{DType, Element, Shape, Shaped, Tensor};
 
 /// A type that kernels compute in: f16 and bf16 with sums in f32, or f32.
 pub trait Compute: Element + sealed::Sealed {}
@@ -54,8 +54,11 @@ impl<L: Launcher, E: Element> DeviceTensor<L, E> {
     }
 }
 
-impl<L: Launcher, E> Shaped for DeviceTensor<L, E> {
+impl<L: Launcher, E: Element> Shaped for DeviceTensor<L, E> {
     fn shape(&self) -> Shape {
         self.shape
+    }
+    fn dtype(&self) -> DType {
+        E::DTYPE
     }
 }

@@ -1,6 +1,7 @@
 use super::{Conv2d, GroupNorm, Linear, Run, Scope};
 use crate::error::Result;
 use crate::ops::{self, Activation, Backend};
+use crate::tensor::Shaped;
 
 /// diffusers' `ResnetBlock2D`: two convolutions, told the time between them, around which the input is added back.
 pub struct ResnetBlock<B: Backend> {
@@ -55,7 +56,8 @@ impl<B: Backend> ResnetBlock<B> {
     pub fn forward(&self, backend: &B, x: &B::Tensor, emb: &B::Tensor) -> Result<B::Tensor> {
         let shift = self.time_emb_proj.of(emb).run(backend)?;
         let h = ops::GroupNorm { activation: Activation::Silu, ..self.norm1.of(x) }.run(backend)?;
-        let h = ops::Conv2d { shift: Some(&shift), ..self.conv1.of(&h) }.run(backend)?;
+        let shift = ops::Shift { table: &shift, rows: 0..emb.shape().rows(), first: 0 };
+        let h = ops::Conv2d { shift: Some(shift), ..self.conv1.of(&h) }.run(backend)?;
         let h = ops::GroupNorm { activation: Activation::Silu, ..self.norm2.of(&h) }.run(backend)?;
         let shortcut = self.conv_shortcut.as_ref().map(|conv| conv.of(x).run(backend)).transpose()?;
         ops::Conv2d { residual: Some(shortcut.as_ref().unwrap_or(x)), ..self.conv2.of(&h) }.run(backend)

@@ -60,6 +60,15 @@ impl<B: Backend + ?Sized> Attention<'_, B> {
         let (queries, keys) = (self.q.tensor.shape().rows(), self.k.tensor.shape());
         4 * (queries * self.channels) as u64 * (keys.rows() / keys[0]) as u64
     }
+
+    /// Bytes that it reads and writes, each once.
+    pub fn bytes(&self, y: &B::Tensor) -> u64 {
+        let columns = |columns: &Columns<'_, B>| {
+            let tensor = columns.tensor;
+            (tensor.shape().rows() * self.channels) as u64 * tensor.dtype().bytes()
+        };
+        columns(&self.q) + columns(&self.k) + columns(&self.v) + y.bytes()
+    }
 }
 
 /// Refuses a tensor that lacks some of the columns, or whose other extents, said to be `tokens`, do not fit.

@@ -38,4 +38,14 @@ impl<B: Backend + ?Sized> Blend<'_, B> {
         }
         Ok(self.a.shape())
     }
+
+    /// Floating-point operations.
+    pub fn flops(&self) -> u64 {
+        4 * self.a.shape().elements() as u64
+    }
+
+    /// Bytes that it reads and writes, each once.
+    pub fn bytes(&self, y: &B::Latent) -> u64 {
+        self.a.bytes() + self.b.bytes() + self.mask.bytes() + y.bytes()
+    }
 }

@@ -45,6 +45,11 @@ impl<B: Backend + ?Sized> Enter<'_, B> {
         }
         Ok([self.copies * n, h, w, channels].into())
     }
+
+    /// Bytes that it reads and writes, each once.
+    pub fn bytes(&self, y: &B::Tensor) -> u64 {
+        self.parts.iter().map(|(_, part)| part.bytes()).sum::<u64>() + y.bytes()
+    }
 }
 
 /// Brings one branch of a network's output back to the border: casts it to f32 and turns it channels first.
@@ -81,5 +86,10 @@ impl<B: Backend + ?Sized> Leave<'_, B> {
             return Err(Error::Shape { op: OP, tensor: "x", expected, got: self.x.shape() });
         }
         Ok([n / self.branches, c, h, w].into())
+    }
+
+    /// Bytes that it reads and writes, each once.
+    pub fn bytes(&self, y: &B::Latent) -> u64 {
+        self.x.bytes() / self.branches as u64 + y.bytes()
     }
 }

@@ -34,4 +34,14 @@ impl<B: Backend + ?Sized> Combine<'_, B> {
         }
         Ok(first.shape())
     }
+
+    /// Floating-point operations, a multiply-add counted as two.
+    pub fn flops(&self) -> u64 {
+        self.terms.iter().map(|(_, term)| 2 * term.shape().elements() as u64).sum()
+    }
+
+    /// Bytes that it reads and writes, each once.
+    pub fn bytes(&self, y: &B::Latent) -> u64 {
+        self.terms.iter().map(|(_, term)| term.bytes()).sum::<u64>() + y.bytes()
+    }
 }

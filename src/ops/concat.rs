@@ -31,4 +31,9 @@ impl<B: Backend + ?Sized> Concat<'_, B> {
         expect_shape(OP, "b", b, a.with_channels(b.channels()))?;
         Ok(a.with_channels(a.channels() + b.channels()))
     }
+
+    /// Bytes that it reads and writes, each once.
+    pub fn bytes(&self, y: &B::Tensor) -> u64 {
+        self.a.bytes() + self.b.bytes() + y.bytes()
+    }
 }

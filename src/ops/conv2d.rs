@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use super::{Activation, Backend, expect_optional, expect_rank};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
@@ -17,7 +19,7 @@ const OP: &str = "conv2d";
 /// | `x` | `[N, H, W, C]` |
 /// | `weight` | `[O, kernel, kernel, C]`, kernel odd |
 /// | `bias` | `[O]` |
-/// | `shift` | `[N, O]`: the time embedding's projection |
+/// | `shift` | `[N, O]`, out of the table of a [`Shift`] |
 /// | `residual` | as `y` |
 /// | `y` | `[N, ceil(H' / s), ceil(W' / s), O]`, `H'` and `W'` being those of `x'` |
 pub struct Conv2d<'a, B: Backend + ?Sized> {
@@ -28,7 +30,7 @@ pub struct Conv2d<'a, B: Backend + ?Sized> {
     /// Added to every pixel.
     pub bias: Option<&'a B::Tensor>,
     /// Added to every pixel of item `n`.
-    pub shift: Option<&'a B::Tensor>,
+    pub shift: Option<Shift<'a, B>>,
     /// Added before the activation.
     pub residual: Option<&'a B::Tensor>,
     /// Applied last; any but GEGLU.
@@ -40,11 +42,46 @@ pub struct Conv2d<'a, B: Backend + ?Sized> {
     pub upsample: Option<[usize; 2]>,
 }
 
+/// What a [`Conv2d`] adds to the pixels of each item: the projection of its time embedding. It is part of a table
+/// `[.., W]` that has a row for each time, and in its columns the projections for all convolutions of a network.
+///
+/// The items share `rows` evenly: all may have one row, or each its own. With `R` of them
+/// `shift[n, o] = table[rows.start + n R / N, first + o]`.
+pub struct Shift<'a, B: Backend + ?Sized> {
+    /// The whole table.
+    pub table: &'a B::Tensor,
+    /// The rows for this call; their number divides `N`.
+    pub rows: Range<usize>,
+    /// The first of `O` columns.
+    pub first: usize,
+}
+
+impl<B: Backend + ?Sized> Shift<'_, B> {
+    /// How many consecutive items of `items` share a row.
+    pub fn items_per_row(&self, items: usize) -> usize {
+        items / self.rows.len()
+    }
+
+    fn check(&self, items: usize, outputs: usize) -> Result<()> {
+        let (table, rows, end) = (self.table.shape(), self.rows.len(), self.first.saturating_add(outputs));
+        if rows == 0 || !items.is_multiple_of(rows) {
+            let (what, expected) = ("shift rows", format!("a divisor of {items} items"));
+            return Err(Error::Value { op: OP, what, expected, got: rows.to_string() });
+        }
+        if table.is_empty() || table.rows() < self.rows.end || table.channels() < end {
+            let expected = format!("at least [{}, {end}]", self.rows.end);
+            return Err(Error::Shape { op: OP, tensor: "shift", expected, got: table });
+        }
+        Ok(())
+    }
+}
+
 impl<B: Backend + ?Sized> Conv2d<'_, B> {
     /// The shape of `y`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the tensors do not fit the table above, [`Error::Value`] for another stride or GEGLU.
+    /// [`Error::Shape`] if the tensors do not fit the table above, [`Error::Value`] for another stride, GEGLU, or rows of a
+    /// shift that the items cannot share evenly.
     pub fn check(&self) -> Result<Shape> {
         let [n, h, w, c] = expect_rank(OP, "x", self.x.shape(), "[N, H, W, C]")?;
         let weight = self.weight.shape();
@@ -68,7 +105,7 @@ impl<B: Backend + ?Sized> Conv2d<'_, B> {
         }
         let y = [n, doubled_h.div_ceil(self.stride), doubled_w.div_ceil(self.stride), o].into();
         expect_optional(OP, "bias", self.bias, [o].into())?;
-        expect_optional(OP, "shift", self.shift, [n, o].into())?;
+        self.shift.as_ref().map_or(Ok(()), |shift| shift.check(n, o))?;
         expect_optional(OP, "residual", self.residual, y)?;
         Ok(y)
     }
@@ -79,5 +116,13 @@ impl<B: Backend + ?Sized> Conv2d<'_, B> {
         let [height, width] = self.upsample.unwrap_or([x[1], x[2]]);
         let pixels = x[0] * height.div_ceil(self.stride) * width.div_ceil(self.stride);
         2 * pixels as u64 * self.weight.shape().elements() as u64
+    }
+
+    /// Bytes that it reads and writes, each once.
+    pub fn bytes(&self, y: &B::Tensor) -> u64 {
+        let outputs = y.shape().channels();
+        let shift = |shift: &Shift<'_, B>| (shift.rows.len() * outputs) as u64 * shift.table.dtype().bytes();
+        let addends = [self.bias, self.residual].into_iter().flatten().map(Shaped::bytes).sum::<u64>();
+        self.x.bytes() + self.weight.bytes() + addends + self.shift.as_ref().map_or(0, shift) + y.bytes()
     }
 }

@@ -54,6 +54,16 @@ impl<B: Backend + ?Sized> GroupNorm<'_, B> {
         }
         Ok(x)
     }
+
+    /// Floating-point operations: for each value two sums, a square, a difference and a multiply-add, the activation not counted.
+    pub fn flops(&self) -> u64 {
+        6 * self.x.shape().elements() as u64
+    }
+
+    /// Bytes that it reads and writes, each once.
+    pub fn bytes(&self, y: &B::Tensor) -> u64 {
+        self.x.bytes() + self.gamma.bytes() + self.beta.bytes() + y.bytes()
+    }
 }
 
 /// Refuses an epsilon that cannot keep a division finite.

@@ -41,4 +41,14 @@ impl<B: Backend + ?Sized> LayerNorm<'_, B> {
         expect_eps(OP, self.eps)?;
         Ok(x)
     }
+
+    /// Floating-point operations: for each value two sums, a square, a difference and a multiply-add.
+    pub fn flops(&self) -> u64 {
+        6 * self.x.shape().elements() as u64
+    }
+
+    /// Bytes that it reads and writes, each once.
+    pub fn bytes(&self, y: &B::Tensor) -> u64 {
+        self.x.bytes() + self.gamma.bytes() + self.beta.bytes() + y.bytes()
+    }
 }

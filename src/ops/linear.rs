@@ -62,4 +62,10 @@ impl<B: Backend + ?Sized> Linear<'_, B> {
     pub fn flops(&self) -> u64 {
         2 * self.x.shape().rows() as u64 * self.weight.shape().elements() as u64
     }
+
+    /// Bytes that it reads and writes, each once.
+    pub fn bytes(&self, y: &B::Tensor) -> u64 {
+        let addends = [self.bias, self.residual].into_iter().flatten().map(Shaped::bytes).sum::<u64>();
+        self.x.bytes() + self.weight.bytes() + addends + y.bytes()
+    }
 }

@@ -23,7 +23,7 @@ pub use blend::Blend;
 pub use border::{Enter, Leave};
 pub use combine::Combine;
 pub use concat::Concat;
-pub use conv2d::Conv2d;
+pub use conv2d::{Conv2d, Shift};
 pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;

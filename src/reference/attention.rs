@@ -1,9 +1,9 @@
 use super::Reference;
-use super::real::{Real, dot, offset};
+use super::real::{Real, dot, load, offset, store};
 use crate::ops::{Attention, Columns};
-use crate::tensor::Shaped;
+use crate::tensor::{Element, Shaped};
 
-pub(super) fn attention<F: Real>(op: &Attention<'_, Reference<F>>, y: &mut [F]) {
+pub(super) fn attention<F: Real, S: Element>(op: &Attention<'_, Reference<F, S>>, y: &mut [S]) {
     let items = op.q.tensor.shape()[0];
     let [queries, keys] = [&op.q, &op.k].map(|of| of.tensor.shape().rows() / items);
     let depth = op.channels / op.heads;
@@ -18,9 +18,9 @@ pub(super) fn attention<F: Real>(op: &Attention<'_, Reference<F>>, y: &mut [F]) 
                 for d in 0..depth {
                     let mut sum = F::default();
                     for (s, &weight) in weights.iter().enumerate() {
-                        sum += weight * head(&op.v, n * keys + s, h, depth)[d];
+                        sum += weight * load(head(&op.v, n * keys + s, h, depth)[d]);
                     }
-                    y[offset([items, queries, op.heads, depth], [n, t, h, d])] = sum;
+                    y[offset([items, queries, op.heads, depth], [n, t, h, d])] = store(sum);
                 }
             }
         }
@@ -28,7 +28,12 @@ pub(super) fn attention<F: Real>(op: &Attention<'_, Reference<F>>, y: &mut [F]) 
 }
 
 /// The `depth` values of head `h` in a row.
-fn head<'a, F: Real>(columns: &Columns<'a, Reference<F>>, row: usize, h: usize, depth: usize) -> &'a [F] {
+fn head<'a, F: Real, S: Element>(
+    columns: &Columns<'a, Reference<F, S>>,
+    row: usize,
+    h: usize,
+    depth: usize,
+) -> &'a [S] {
     let width = columns.tensor.shape().channels();
     &columns.tensor.data()[row * width + columns.first + h * depth..][..depth]
 }

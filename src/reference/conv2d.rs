@@ -1,9 +1,9 @@
 use super::Reference;
-use super::real::{Real, activate, dot, offset};
+use super::real::{Real, activate, dot, load, offset, store};
 use crate::ops::Conv2d;
-use crate::tensor::{Shape, Shaped};
+use crate::tensor::{Element, Shape, Shaped};
 
-pub(super) fn conv2d<F: Real>(op: &Conv2d<'_, Reference<F>>, shape: Shape, y: &mut [F]) {
+pub(super) fn conv2d<F: Real, S: Element>(op: &Conv2d<'_, Reference<F, S>>, shape: Shape, y: &mut [S]) {
     let [items, height, width, outputs] = four(shape);
     let [_, _, kernel, inputs] = four(op.weight.shape());
     for n in 0..items {
@@ -20,10 +20,13 @@ pub(super) fn conv2d<F: Real>(op: &Conv2d<'_, Reference<F>>, shape: Shape, y: &m
                             }
                         }
                     }
-                    sum += op.bias.map_or(F::default(), |bias| bias.data()[o]);
-                    sum += op.shift.map_or(F::default(), |shift| shift.data()[n * outputs + o]);
-                    sum += op.residual.map_or(F::default(), |residual| residual.data()[at]);
-                    y[at] = activate(sum, op.activation);
+                    sum += op.bias.map_or(F::default(), |bias| load(bias.data()[o]));
+                    sum += op.shift.as_ref().map_or(F::default(), |shift| {
+                        let row = shift.rows.start + n / shift.items_per_row(items);
+                        load(shift.table.data()[row * shift.table.shape().channels() + shift.first + o])
+                    });
+                    sum += op.residual.map_or(F::default(), |residual| load(residual.data()[at]));
+                    y[at] = store(activate(sum, op.activation));
                 }
             }
         }
@@ -31,7 +34,12 @@ pub(super) fn conv2d<F: Real>(op: &Conv2d<'_, Reference<F>>, shape: Shape, y: &m
 }
 
 /// The channels of `x'[n, i - p, j - p]`; `None` in the padding.
-fn pixel<'a, F: Real>(op: &Conv2d<'a, Reference<F>>, n: usize, i: usize, j: usize) -> Option<&'a [F]> {
+fn pixel<'a, F: Real, S: Element>(
+    op: &Conv2d<'a, Reference<F, S>>,
+    n: usize,
+    i: usize,
+    j: usize,
+) -> Option<&'a [S]> {
     let [items, height, width, channels] = four(op.x.shape());
     let padding = (op.weight.shape()[1] - 1) / 2;
     let [doubled_height, doubled_width] = op.upsample.unwrap_or([height, width]);

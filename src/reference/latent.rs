@@ -1,9 +1,9 @@
 use super::Reference;
 use super::real::{Real, offset};
 use crate::ops::{Blend, Combine};
-use crate::tensor::{Shape, Shaped};
+use crate::tensor::{Element, Shape, Shaped};
 
-pub(super) fn combine<F: Real>(op: &Combine<'_, Reference<F>>, y: &mut [F]) {
+pub(super) fn combine<F: Real, S: Element>(op: &Combine<'_, Reference<F, S>>, y: &mut [F]) {
     for (at, y) in y.iter_mut().enumerate() {
         *y = F::default();
         for &(coefficient, x) in op.terms {
@@ -12,7 +12,7 @@ pub(super) fn combine<F: Real>(op: &Combine<'_, Reference<F>>, y: &mut [F]) {
     }
 }
 
-pub(super) fn blend<F: Real>(op: &Blend<'_, Reference<F>>, shape: Shape, y: &mut [F]) {
+pub(super) fn blend<F: Real, S: Element>(op: &Blend<'_, Reference<F, S>>, shape: Shape, y: &mut [F]) {
     let [items, channels, height, width] = [shape[0], shape[1], shape[2], shape[3]];
     let [mask_items, mask_channels] = [op.mask.shape()[0], op.mask.shape()[1]];
     for n in 0..items {

@@ -1,9 +1,9 @@
 use super::Reference;
-use super::real::{Real, offset};
+use super::real::{Real, load, offset, store};
 use crate::ops::{Concat, Enter, Leave};
-use crate::tensor::{Shape, Shaped};
+use crate::tensor::{Element, Shape, Shaped};
 
-pub(super) fn concat<F: Real>(op: &Concat<'_, Reference<F>>, shape: Shape, y: &mut [F]) {
+pub(super) fn concat<F: Real, S: Element>(op: &Concat<'_, Reference<F, S>>, shape: Shape, y: &mut [S]) {
     let (a, b) = (op.a.shape().channels(), op.b.shape().channels());
     for row in 0..shape.rows() {
         for c in 0..a + b {
@@ -13,7 +13,7 @@ pub(super) fn concat<F: Real>(op: &Concat<'_, Reference<F>>, shape: Shape, y: &m
     }
 }
 
-pub(super) fn enter<F: Real>(op: &Enter<'_, Reference<F>>, shape: Shape, y: &mut [F]) {
+pub(super) fn enter<F: Real, S: Element>(op: &Enter<'_, Reference<F, S>>, shape: Shape, y: &mut [S]) {
     let [items, height, width, channels] = [shape[0], shape[1], shape[2], shape[3]];
     let mut before = 0;
     for &(scale, part) in op.parts {
@@ -24,7 +24,7 @@ pub(super) fn enter<F: Real>(op: &Enter<'_, Reference<F>>, shape: Shape, y: &mut
                     for j in 0..width {
                         let to = offset([items, height, width, channels], [n, i, j, before + c]);
                         let from = offset([batch, part_channels, height, width], [n % batch, c, i, j]);
-                        y[to] = F::from_f32(scale) * part.data()[from];
+                        y[to] = store(F::from_f32(scale) * part.data()[from]);
                     }
                 }
             }
@@ -33,7 +33,7 @@ pub(super) fn enter<F: Real>(op: &Enter<'_, Reference<F>>, shape: Shape, y: &mut
     }
 }
 
-pub(super) fn leave<F: Real>(op: &Leave<'_, Reference<F>>, shape: Shape, y: &mut [F]) {
+pub(super) fn leave<F: Real, S: Element>(op: &Leave<'_, Reference<F, S>>, shape: Shape, y: &mut [F]) {
     let [items, channels, height, width] = [shape[0], shape[1], shape[2], shape[3]];
     for n in 0..items {
         for c in 0..channels {
@@ -41,7 +41,7 @@ pub(super) fn leave<F: Real>(op: &Leave<'_, Reference<F>>, shape: Shape, y: &mut
                 for j in 0..width {
                     let from = [op.branch * items + n, i, j, c];
                     let from = offset([op.branches * items, height, width, channels], from);
-                    y[offset([items, channels, height, width], [n, c, i, j])] = op.x.data()[from];
+                    y[offset([items, channels, height, width], [n, c, i, j])] = load(op.x.data()[from]);
                 }
             }
         }

@@ -1,9 +1,9 @@
 use super::Reference;
-use super::real::{Real, activate};
+use super::real::{Real, activate, load, store};
 use crate::ops::{GroupNorm, LayerNorm};
-use crate::tensor::Shaped;
+use crate::tensor::{Element, Shaped};
 
-pub(super) fn group_norm<F: Real>(op: &GroupNorm<'_, Reference<F>>, y: &mut [F]) {
+pub(super) fn group_norm<F: Real, S: Element>(op: &GroupNorm<'_, Reference<F, S>>, y: &mut [S]) {
     let x = op.x.data();
     let channels = op.x.shape().channels();
     let item = x.len() / op.x.shape()[0];
@@ -12,21 +12,24 @@ pub(super) fn group_norm<F: Real>(op: &GroupNorm<'_, Reference<F>>, y: &mut [F])
         for group in 0..op.groups {
             // Every element of this item whose channel is in this group.
             let members = || (first..first + item).filter(|at| at % channels / per_group == group);
-            let (mean, deviation) = moments(members().map(|at| x[at]), F::from_f32(op.eps));
+            let (mean, deviation) = moments(members().map(|at| load(x[at])), F::from_f32(op.eps));
             for at in members() {
-                let (gamma, beta) = (op.gamma.data()[at % channels], op.beta.data()[at % channels]);
-                y[at] = activate((x[at] - mean) / deviation * gamma + beta, op.activation);
+                let (gamma, beta): (F, F) =
+                    (load(op.gamma.data()[at % channels]), load(op.beta.data()[at % channels]));
+                y[at] =
+                    store(activate((load::<F, S>(x[at]) - mean) / deviation * gamma + beta, op.activation));
             }
         }
     }
 }
 
-pub(super) fn layer_norm<F: Real>(op: &LayerNorm<'_, Reference<F>>, y: &mut [F]) {
+pub(super) fn layer_norm<F: Real, S: Element>(op: &LayerNorm<'_, Reference<F, S>>, y: &mut [S]) {
     let channels = op.x.shape().channels();
     for (x, y) in op.x.data().chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
-        let (mean, deviation) = moments(x.iter().copied(), F::from_f32(op.eps));
+        let (mean, deviation) = moments::<F>(x.iter().map(|&x| load(x)), F::from_f32(op.eps));
         for c in 0..channels {
-            y[c] = (x[c] - mean) / deviation * op.gamma.data()[c] + op.beta.data()[c];
+            let (gamma, beta): (F, F) = (load(op.gamma.data()[c]), load(op.beta.data()[c]));
+            y[c] = store((load::<F, S>(x[c]) - mean) / deviation * gamma + beta);
         }
     }
 }

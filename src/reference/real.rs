@@ -50,9 +50,19 @@ pub(super) fn offset<const RANK: usize>(dims: [usize; RANK], at: [usize; RANK]) 
     dims.into_iter().zip(at).fold(0, |outer, (extent, index)| outer * extent + index)
 }
 
+/// A stored value, for computing with.
+pub(super) fn load<F: Real, S: Element>(value: S) -> F {
+    F::from_f64(value.to_f64())
+}
+
+/// A computed value, for storing.
+pub(super) fn store<F: Real, S: Element>(value: F) -> S {
+    S::from_f64(value.to_f64())
+}
+
 /// `start + sum_k a[k] b[k]`, in one running sum.
-pub(super) fn dot<F: Real>(start: F, a: &[F], b: &[F]) -> F {
-    a.iter().zip(b).fold(start, |sum, (&a, &b)| sum + a * b)
+pub(super) fn dot<F: Real, S: Element>(start: F, a: &[S], b: &[S]) -> F {
+    a.iter().zip(b).fold(start, |sum, (&a, &b)| sum + load::<F, S>(a) * load(b))
 }
 
 /// An elementwise activation. GEGLU is not one: [`super::linear`] applies it, no other operation accepts it.

@@ -1,4 +1,4 @@
-use super::{Element, Shape, Shaped};
+use super::{DType, Element, Shape, Shaped};
 use crate::error::{Error, Result};
 
 /// A dense tensor in host memory, row-major.
@@ -147,5 +147,8 @@ fn swap_inner<E: Element>(data: &[E], n: usize, a: usize, b: usize) -> Vec<E> {
 impl<E: Element> Shaped for Tensor<E> {
     fn shape(&self) -> Shape {
         self.shape
+    }
+    fn dtype(&self) -> DType {
+        E::DTYPE
     }
 }

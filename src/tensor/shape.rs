@@ -1,6 +1,8 @@
 use std::fmt;
 use std::ops::Deref;
 
+use super::DType;
+
 /// The extents of a tensor, outermost first; at most five of them. The last one is contiguous.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
@@ -83,4 +85,10 @@ impl fmt::Display for Shape {
 pub trait Shaped {
     /// Its logical shape.
     fn shape(&self) -> Shape;
+    /// The type of its elements.
+    fn dtype(&self) -> DType;
+    /// Bytes of all its elements.
+    fn bytes(&self) -> u64 {
+        self.shape().elements() as u64 * self.dtype().bytes()
+    }
 }

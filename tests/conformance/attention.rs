@@ -1,5 +1,5 @@
 use noisefork::ops::{Attention, Columns};
-use noisefork::tensor::Tensor;
+use noisefork::tensor::{Element, Tensor};
 use proptest::prelude::*;
 
 use crate::case::{Case, Readable, Values, extent, few_ulp, largest, unwritten, upload};
@@ -44,8 +44,8 @@ impl AttentionCase {
 }
 
 impl Case for AttentionCase {
-    fn run<B: Readable>(&self, backend: &B) -> Tensor<f64> {
-        let inputs = self.inputs().map(|t| upload(backend, &t));
+    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64> {
+        let inputs = self.inputs().map(|t| upload::<S, _>(backend, &t));
         let columns = self.columns().map(|(first, _)| first);
         let [q, k, v] = std::array::from_fn(|i| Columns { tensor: &inputs[i], first: columns[i] });
         let (heads, channels) = (self.heads, self.heads * self.depth);

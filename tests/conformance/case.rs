@@ -2,10 +2,11 @@
 
 use std::fmt::Debug;
 
+use half::{bf16, f16};
 use noisefork::cpu::Cpu;
 use noisefork::ops::{Activation, Backend};
 use noisefork::reference::Reference;
-use noisefork::tensor::{Shape, Shaped, Tensor};
+use noisefork::tensor::{Element, Shape, Shaped, Tensor};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
@@ -30,13 +31,34 @@ macro_rules! readable_on_the_host {
     };
 }
 readable_on_the_host!(Cpu);
+readable_on_the_host!(Cpu<bf16>);
 readable_on_the_host!(Reference<f32>);
+readable_on_the_host!(Reference<f32, bf16>);
+readable_on_the_host!(Reference<f32, f16>);
 readable_on_the_host!(Reference<f64>);
+
+/// A backend that is held to the oracle.
+pub trait Tested: Readable {
+    /// What it keeps a network's tensors in; inputs are rounded to that before anyone sees them.
+    type Storage: Element;
+    /// Plain code in the same precision.
+    type Rival: Readable + Default;
+}
+
+impl Tested for Cpu {
+    type Storage = f32;
+    type Rival = Reference<f32>;
+}
+
+impl Tested for Cpu<bf16> {
+    type Storage = bf16;
+    type Rival = Reference<f32, bf16>;
+}
 
 /// One operation on inputs that follow from what the case holds.
 pub trait Case: Debug + Clone + Sync {
-    /// Computes it. The output starts as NaN, so what is left unwritten shows.
-    fn run<B: Readable>(&self, backend: &B) -> Tensor<f64>;
+    /// Computes it from inputs that `S` can hold. The output starts as NaN, so what is left unwritten shows.
+    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64>;
 
     /// What the largest error may exceed twice the rival's by, given the right values.
     fn floor(&self, oracle: &[f64]) -> f64;
@@ -59,17 +81,17 @@ pub fn largest<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
 }
 
 /// Runs a case on `backend`, the oracle and its rival, and compares.
-pub fn conforms<B: Readable, C: Case>(backend: &B, case: &C) -> Result<(), String> {
-    let got = case.run(backend);
-    let oracle = case.run(&Reference::<f64>::new());
-    let rival = case.run(&Reference::<f32>::new());
+pub fn conforms<B: Tested, C: Case>(backend: &B, case: &C) -> Result<(), String> {
+    let got = case.run::<B::Storage, _>(backend);
+    let oracle = case.run::<B::Storage, _>(&Reference::<f64>::new());
+    let rival = case.run::<B::Storage, _>(&B::Rival::default());
     let subject = Subject { case, shape: &oracle.shape() };
     judge(subject, got.data(), oracle.data(), rival.data(), case.floor(oracle.data()))
 }
 
 /// Holds `backend` to the oracle on the large cases and on `cases` random ones, the same in every run unless
 /// `PROPTEST_RNG_SEED` says otherwise.
-pub fn check<B: Readable, C: Case>(backend: &B, cases: u32) {
+pub fn check<B: Tested, C: Case>(backend: &B, cases: u32) {
     for case in C::large() {
         conforms(backend, &case).unwrap_or_else(|difference| panic!("{difference}"));
     }
@@ -83,11 +105,15 @@ pub fn check<B: Readable, C: Case>(backend: &B, cases: u32) {
 }
 
 /// Holds `backend` to the same bits in every run and at any number of threads.
-pub fn check_bits<B: Readable, C: Case>(backend: &B) {
+pub fn check_bits<B: Tested, C: Case>(backend: &B) {
     for case in C::large() {
         let bits = |threads: usize| -> Vec<u64> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-            pool.install(|| case.run(backend)).data().iter().map(|value| value.to_bits()).collect()
+            pool.install(|| case.run::<B::Storage, _>(backend))
+                .data()
+                .iter()
+                .map(|value| value.to_bits())
+                .collect()
         };
         let expected = bits(1);
         for threads in [1, 2, 3, 7] {
@@ -97,11 +123,12 @@ pub fn check_bits<B: Readable, C: Case>(backend: &B) {
 }
 
 /// Holds a backend to the same bits whatever the seed of the emulator's schedule.
-pub fn check_schedules<B: Readable, C: Case>(backend: impl Fn(u64) -> B) {
+pub fn check_schedules<B: Tested, C: Case>(backend: impl Fn(u64) -> B) {
     for case in C::large() {
-        let expected = case.run(&backend(1));
+        let expected = case.run::<B::Storage, _>(&backend(1));
         for seed in 2..6 {
-            assert!(case.run(&backend(seed)) == expected, "{case:?}: other bits under schedule {seed}");
+            let got = case.run::<B::Storage, _>(&backend(seed));
+            assert!(got == expected, "{case:?}: other bits under schedule {seed}");
         }
     }
 }
@@ -143,7 +170,7 @@ pub fn squared(tensor: &Tensor) -> Tensor {
 
 /// An output that nothing has been written to.
 pub fn unwritten<B: Backend>(backend: &B, shape: Shape) -> B::Tensor {
-    upload(backend, &nan(shape))
+    upload::<f32, _>(backend, &nan(shape))
 }
 
 /// A latent that nothing has been written to.
@@ -155,12 +182,18 @@ fn nan(shape: Shape) -> Tensor {
     Tensor::new(shape, vec![f32::NAN; shape.elements()]).expect("as many values as the shape has")
 }
 
-pub fn upload<B: Backend>(backend: &B, host: &Tensor) -> B::Tensor {
-    backend.upload(host).expect("memory")
+/// A tensor of values that `S` can hold.
+pub fn upload<S: Element, B: Backend>(backend: &B, host: &Tensor) -> B::Tensor {
+    backend.upload(&host.cast::<S>().cast()).expect("memory")
 }
 
-pub fn upload_optional<B: Backend>(backend: &B, host: &Option<Tensor>) -> Option<B::Tensor> {
-    host.as_ref().map(|host| upload(backend, host))
+pub fn upload_optional<S: Element, B: Backend>(backend: &B, host: &Option<Tensor>) -> Option<B::Tensor> {
+    host.as_ref().map(|host| upload::<S, B>(backend, host))
+}
+
+/// A weight of values that `S` can hold.
+pub fn pack<S: Element, B: Backend>(backend: &B, host: &Tensor) -> B::Weight {
+    backend.pack(host.cast::<S>().cast()).expect("a layer's weight")
 }
 
 pub fn latent<B: Backend>(backend: &B, host: &Tensor) -> B::Latent {

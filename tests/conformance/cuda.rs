@@ -1,9 +1,10 @@
 //! The CUDA kernels in an emulator.
 
 use noisefork::cuda::{Compute, Cuda};
+use noisefork::reference::Reference;
 use noisefork::tensor::Tensor;
 
-use crate::case::{self, Readable};
+use crate::case::{self, Readable, Tested};
 use crate::latent::CombineCase;
 use crate::support::emulated::Emulated;
 
@@ -14,6 +15,14 @@ impl<E: Compute> Readable for Cuda<Emulated, E> {
     fn latent(&self, latent: &Self::Latent) -> Tensor<f64> {
         latent.read().expect("an output that is written").cast()
     }
+}
+
+impl<E: Compute> Tested for Cuda<Emulated, E>
+where
+    Reference<f32, E>: Readable + Default,
+{
+    type Storage = E;
+    type Rival = Reference<f32, E>;
 }
 
 /// An operation on latents: conforms, and gives the same bits under other schedules.

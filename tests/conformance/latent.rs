@@ -1,5 +1,5 @@
 use noisefork::ops::{Blend, Combine};
-use noisefork::tensor::Tensor;
+use noisefork::tensor::{Element, Tensor};
 use proptest::prelude::*;
 
 use crate::case::{Case, Readable, Values, extent, few_ulp, latent, unwritten_latent};
@@ -16,7 +16,7 @@ pub struct CombineCase {
 }
 
 impl Case for CombineCase {
-    fn run<B: Readable>(&self, backend: &B) -> Tensor<f64> {
+    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64> {
         let mut values = Values(self.seed);
         let term = |_: &f32| latent(backend, &values.tensor(self.shape, 1.0));
         let latents: Vec<B::Latent> = self.coefficients.iter().map(term).collect();
@@ -56,7 +56,7 @@ pub struct BlendCase {
 }
 
 impl Case for BlendCase {
-    fn run<B: Readable>(&self, backend: &B) -> Tensor<f64> {
+    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64> {
         let (mut values, [n, c, h, w]) = (Values(self.seed), self.shape);
         let [a, b] = [(), ()].map(|()| latent(backend, &values.tensor(self.shape, 1.0)));
         let mask = [if self.one_item { 1 } else { n }, if self.one_channel { 1 } else { c }, h, w];

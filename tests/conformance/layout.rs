@@ -1,5 +1,5 @@
 use noisefork::ops::{Concat, Enter, Leave};
-use noisefork::tensor::Tensor;
+use noisefork::tensor::{Element, Tensor};
 use proptest::prelude::*;
 
 use crate::case::{
@@ -15,10 +15,10 @@ pub struct ConcatCase {
 }
 
 impl Case for ConcatCase {
-    fn run<B: Readable>(&self, backend: &B) -> Tensor<f64> {
+    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64> {
         let (mut values, [n, rows]) = (Values(self.seed), self.rows);
-        let [a, b] =
-            [self.a, self.b].map(|channels| upload(backend, &values.tensor([n, rows, channels], 1.0)));
+        let [a, b] = [self.a, self.b]
+            .map(|channels| upload::<S, _>(backend, &values.tensor([n, rows, channels], 1.0)));
         let op = Concat { a: &a, b: &b };
         let mut y = unwritten(backend, op.check().expect("a valid case"));
         backend.concat(&op, &mut y).expect("a valid case");
@@ -57,7 +57,7 @@ pub struct EnterCase {
 }
 
 impl Case for EnterCase {
-    fn run<B: Readable>(&self, backend: &B) -> Tensor<f64> {
+    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64> {
         let (mut values, [h, w]) = (Values(self.seed), self.plane);
         let part = |&c: &usize| latent(backend, &values.tensor([self.items, c, h, w], 1.0));
         let latents: Vec<B::Latent> = self.channels.iter().map(part).collect();
@@ -107,10 +107,10 @@ pub struct LeaveCase {
 }
 
 impl Case for LeaveCase {
-    fn run<B: Readable>(&self, backend: &B) -> Tensor<f64> {
+    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64> {
         let [h, w] = self.plane;
         let shape = [self.branches * self.items, h, w, self.channels];
-        let x = upload(backend, &Values(self.seed).tensor(shape, 1.0));
+        let x = upload::<S, _>(backend, &Values(self.seed).tensor(shape, 1.0));
         let op = Leave { x: &x, branch: self.branch, branches: self.branches };
         let mut y = unwritten_latent(backend, op.check().expect("a valid case"));
         backend.leave(&op, &mut y).expect("a valid case");

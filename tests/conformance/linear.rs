@@ -1,10 +1,11 @@
 use noisefork::ops::{Activation, Linear};
 use noisefork::reference::Reference;
-use noisefork::tensor::Tensor;
+use noisefork::tensor::{Element, Tensor};
 use proptest::prelude::*;
 
 use crate::case::{
-    Case, Readable, Values, extent_or_none, few_ulp, largest, squared, unwritten, upload, upload_optional,
+    Case, Readable, Values, extent_or_none, few_ulp, largest, pack, squared, unwritten, upload,
+    upload_optional,
 };
 
 #[derive(Debug, Clone)]
@@ -37,11 +38,11 @@ impl LinearCase {
         }
     }
 
-    fn compute<B: Readable>(backend: &B, inputs: Inputs, activation: Activation) -> Tensor<f64> {
-        let x = upload(backend, &inputs.x);
-        let weight = backend.pack(inputs.weight).expect("two dimensions");
-        let bias = upload_optional(backend, &inputs.bias);
-        let residual = upload_optional(backend, &inputs.residual);
+    fn compute<S: Element, B: Readable>(backend: &B, inputs: Inputs, activation: Activation) -> Tensor<f64> {
+        let x = upload::<S, _>(backend, &inputs.x);
+        let weight = pack::<S, _>(backend, &inputs.weight);
+        let bias = upload_optional::<S, _>(backend, &inputs.bias);
+        let residual = upload_optional::<S, _>(backend, &inputs.residual);
         let op =
             Linear { x: &x, weight: &weight, bias: bias.as_ref(), residual: residual.as_ref(), activation };
         let mut y = unwritten(backend, op.check().expect("a valid case"));
@@ -51,8 +52,8 @@ impl LinearCase {
 }
 
 impl Case for LinearCase {
-    fn run<B: Readable>(&self, backend: &B) -> Tensor<f64> {
-        LinearCase::compute(backend, self.inputs(), self.activation)
+    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64> {
+        LinearCase::compute::<S, _>(backend, self.inputs(), self.activation)
     }
 
     /// The largest output, or how large the sums would be if nothing in them cancelled: the same layer on squares, and
@@ -65,7 +66,7 @@ impl Case for LinearCase {
             bias: inputs.bias.as_ref().map(squared),
             residual: inputs.residual.as_ref().map(squared),
         };
-        let sums = LinearCase::compute(&Reference::<f64>::new(), squares, Activation::Identity);
+        let sums = LinearCase::compute::<f32, _>(&Reference::<f64>::new(), squares, Activation::Identity);
         let scale = largest(sums.data()).sqrt();
         if self.activation == Activation::Geglu {
             // A value times a gate, either of which may be off.

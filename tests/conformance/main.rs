@@ -60,47 +60,51 @@ macro_rules! suite {
 }
 
 suite!(cpu, noisefork::cpu::Cpu::new());
+suite!(cpu_bf16, noisefork::cpu::Cpu::bf16());
 
 mod an_items_bits_do_not_depend_on_its_batch {
-    use noisefork::cpu::Cpu;
+    use half::bf16;
+    use noisefork::cpu::{Compute, Cpu};
     use noisefork::ops::{Activation, Backend, Conv2d, Linear};
     use noisefork::tensor::Tensor;
 
-    use crate::case::{Values, unwritten};
+    use crate::case::{Values, pack, unwritten, upload};
 
     /// So many that the batch is cut into other blocks than its items.
     const ITEMS: usize = 9;
 
-    fn check(x: &Tensor, run: impl Fn(&Tensor) -> Tensor) {
-        let batch = run(x);
+    fn check<E: Compute>(x: &Tensor, run: impl Fn(&Tensor<E>) -> Tensor<E>) {
+        let cpu = Cpu::<E>::default();
+        let batch = run(&upload::<E, _>(&cpu, x));
         for item in 0..ITEMS {
-            let alone = run(&x.items(item..item + 1).expect("an item"));
+            let alone = x.items(item..item + 1).expect("an item");
+            let alone = run(&upload::<E, _>(&cpu, &alone));
             assert!(alone == batch.items(item..item + 1).expect("an item"), "item {item}");
         }
     }
 
-    #[test]
-    fn linear() {
+    fn linear<E: Compute>() {
+        let cpu = Cpu::<E>::default();
         for (rows, inputs, outputs) in [(1, 320, 1280), (1, 1030, 33), (150, 67, 64), (256, 700, 40)] {
             let mut values = Values(1);
             let x = values.tensor([ITEMS, rows, inputs], 1.0);
-            let weight = Cpu.pack(values.tensor([outputs, inputs], 1.0)).expect("two dimensions");
+            let weight = pack::<E, _>(&cpu, &values.tensor([outputs, inputs], 1.0));
             check(&x, |x| {
                 let op =
                     Linear { x, weight: &weight, bias: None, residual: None, activation: Activation::Silu };
-                let mut y = unwritten(&Cpu, op.check().expect("fitting shapes"));
-                Cpu.linear(&op, &mut y).expect("fitting shapes");
+                let mut y = unwritten(&cpu, op.check().expect("fitting shapes"));
+                cpu.linear(&op, &mut y).expect("fitting shapes");
                 y
             });
         }
     }
 
-    #[test]
-    fn conv2d() {
+    fn conv2d<E: Compute>() {
+        let cpu = Cpu::<E>::default();
         for (size, inputs, outputs) in [(16, 64, 64), (13, 700, 50), (16, 64, 4), (16, 4, 64), (5, 96, 96)] {
             let mut values = Values(1);
             let x = values.tensor([ITEMS, size, size, inputs], 1.0);
-            let weight = Cpu.pack(values.tensor([outputs, 3, 3, inputs], 1.0)).expect("a kernel");
+            let weight = pack::<E, _>(&cpu, &values.tensor([outputs, 3, 3, inputs], 1.0));
             check(&x, |x| {
                 let op = Conv2d {
                     x,
@@ -112,11 +116,23 @@ mod an_items_bits_do_not_depend_on_its_batch {
                     stride: 1,
                     upsample: None,
                 };
-                let mut y = unwritten(&Cpu, op.check().expect("fitting shapes"));
-                Cpu.conv2d(&op, &mut y).expect("fitting shapes");
+                let mut y = unwritten(&cpu, op.check().expect("fitting shapes"));
+                cpu.conv2d(&op, &mut y).expect("fitting shapes");
                 y
             });
         }
+    }
+
+    #[test]
+    fn of_linear() {
+        linear::<f32>();
+        linear::<bf16>();
+    }
+
+    #[test]
+    fn of_conv2d() {
+        conv2d::<f32>();
+        conv2d::<bf16>();
     }
 }
 

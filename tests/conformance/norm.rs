@@ -1,5 +1,5 @@
 use noisefork::ops::{Activation, GroupNorm, LayerNorm};
-use noisefork::tensor::Tensor;
+use noisefork::tensor::{Element, Tensor};
 use proptest::prelude::*;
 
 use crate::case::{Case, Readable, Values, elementwise, extent, few_ulp, largest, unwritten, upload};
@@ -34,8 +34,8 @@ pub struct GroupNormCase {
 }
 
 impl Case for GroupNormCase {
-    fn run<B: Readable>(&self, backend: &B) -> Tensor<f64> {
-        let [x, gamma, beta] = inputs(self.seed, self.x, self.spread).map(|t| upload(backend, &t));
+    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64> {
+        let [x, gamma, beta] = inputs(self.seed, self.x, self.spread).map(|t| upload::<S, _>(backend, &t));
         let (groups, activation) = (self.groups, self.activation);
         let op = GroupNorm { x: &x, gamma: &gamma, beta: &beta, groups, eps: 1e-5, activation };
         let mut y = unwritten(backend, op.check().expect("a valid case"));
@@ -78,8 +78,8 @@ pub struct LayerNormCase {
 }
 
 impl Case for LayerNormCase {
-    fn run<B: Readable>(&self, backend: &B) -> Tensor<f64> {
-        let [x, gamma, beta] = inputs(self.seed, self.x, self.spread).map(|t| upload(backend, &t));
+    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64> {
+        let [x, gamma, beta] = inputs(self.seed, self.x, self.spread).map(|t| upload::<S, _>(backend, &t));
         let op = LayerNorm { x: &x, gamma: &gamma, beta: &beta, eps: 1e-5 };
         let mut y = unwritten(backend, op.check().expect("a valid case"));
         backend.layer_norm(&op, &mut y).expect("a valid case");

@@ -1,0 +1,68 @@
+//! The element types that the CPU computes on.
+
+use half::bf16;
+
+use crate::tensor::Element;
+
+/// A type in which the CPU keeps a network's tensors: `f32`, or `bf16`, whose sums are f32 all the same. Latents are
+/// always f32.
+pub trait Compute: Element + sealed::Sealed {
+    /// The value, exactly.
+    fn widen(self) -> f32;
+    /// The nearest value, ties to even.
+    fn narrow(value: f32) -> Self;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::bf16 {}
+}
+
+impl Compute for f32 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn narrow(value: f32) -> Self {
+        value
+    }
+}
+
+/// Like `half`'s own conversions but for their branches, which keep loops from vectorising.
+impl Compute for bf16 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+    #[inline(always)]
+    fn narrow(value: f32) -> Self {
+        let bits = value.to_bits();
+        let nearest = bits.wrapping_add(0x7FFF + (bits >> 16 & 1));
+        // Rounded like a number, a NaN might become infinity.
+        let nan = bits | 0x0040_0000;
+        bf16::from_bits(((if value.is_nan() { nan } else { nearest }) >> 16) as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bf16_is_converted_as_half_does() {
+        for bits in 0..=u16::MAX {
+            let value = bf16::from_bits(bits);
+            assert_eq!(value.widen().is_nan(), value.is_nan());
+            if !value.is_nan() {
+                assert_eq!(value.widen().to_bits(), value.to_f32().to_bits());
+            }
+            // The value itself, and around the half-way points to its neighbours.
+            for low in [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF] {
+                let value = f32::from_bits(u32::from(bits) << 16 | low);
+                assert_eq!(bf16::narrow(value).to_bits(), bf16::from_f32(value).to_bits(), "{value:e}");
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+use std::marker::PhantomData;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{LINE, Lease, Memory, Pool, too_little_memory};
+use crate::error::Result;
+use crate::tensor::{DType, Element, Shape, Shaped, Tensor};
+
+/// The memory of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HostMemory;
+
+/// A cache line.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct Line([u8; LINE]);
+
+impl Memory for HostMemory {
+    type Block = Box<[Line]>;
+
+    fn allocate(&self, bytes: usize) -> Result<Box<[Line]>> {
+        bytemuck::try_zeroed_slice_box(bytes / LINE).map_err(|()| too_little_memory(bytes))
+    }
+}
+
+/// A dense tensor in host memory out of a pool, row-major, its first element at the start of a cache line.
+pub struct PooledTensor<E: Element> {
+    shape: Shape,
+    lease: Lease<HostMemory>,
+    elements: PhantomData<E>,
+}
+
+impl<E: Element> PooledTensor<E> {
+    /// A tensor whose contents nobody may rely on.
+    ///
+    /// # Errors
+    /// [`Error::Value`](crate::error::Error::Value) where there is too little memory.
+    pub fn new(pool: &Pool<HostMemory>, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        let lease = pool.take(shape.elements().saturating_mul(size_of::<E>()))?;
+        Ok(PooledTensor { shape, lease, elements: PhantomData })
+    }
+
+    /// The elements, last dimension contiguous; none in a rehearsal.
+    pub fn data(&self) -> &[E] {
+        let block = bytemuck::cast_slice(self.lease.memory());
+        &block[..block.len().min(self.shape.elements())]
+    }
+
+    /// The elements, last dimension contiguous; none in a rehearsal.
+    pub fn data_mut(&mut self) -> &mut [E] {
+        let elements = self.shape.elements();
+        let block = bytemuck::cast_slice_mut(self.lease.memory_mut());
+        let elements = block.len().min(elements);
+        &mut block[..elements]
+    }
+
+    /// A copy in another element type, each value rounded to nearest.
+    pub fn cast<F: Element>(&self) -> Tensor<F> {
+        let mut copy = Tensor::zeros(self.shape);
+        for (copy, value) in copy.data_mut().iter_mut().zip(self.data()) {
+            *copy = F::from_f64(value.to_f64());
+        }
+        copy
+    }
+}
+
+impl<E: Element> Shaped for PooledTensor<E> {
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+    fn dtype(&self) -> DType {
+        E::DTYPE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_lie_at_the_start_of_a_line() {
+        let pool = Pool::new(HostMemory);
+        for values in [0, 1, 15, 16, 17, 1000] {
+            let mut tensor = PooledTensor::<f32>::new(&pool, [values]).unwrap();
+            tensor.data_mut().iter_mut().zip(1..).for_each(|(value, number)| *value = number as f32);
+            assert_eq!(tensor.data().as_ptr().addr() % LINE, 0);
+            assert_eq!(tensor.data().len(), values);
+            assert_eq!(tensor.cast::<f64>().data().last().copied(), (values > 0).then_some(values as f64));
+        }
+        assert!(PooledTensor::<f32>::new(&pool.rehearsal(), [5]).unwrap().data().is_empty());
+    }
+}
