@@ -5,6 +5,8 @@
 //! folder.
 
 mod combine;
+#[cfg(feature = "cuda")]
+pub mod driver;
 pub mod launch;
 /// The kernels that there are.
 #[path = "../../kernels/manifest.rs"]
@@ -14,6 +16,8 @@ mod tensor;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
+pub use driver::Driver;
 pub use launch::Launcher;
 pub use tensor::{Compute, DeviceTensor};
 
