@@ -3,19 +3,41 @@
 use noisefork::cpu::Cpu;
 use noisefork::error::{Error, Result};
 use noisefork::ops::*;
+use noisefork::pool::{Pool, PooledTensor};
 use noisefork::reference::Reference;
 use noisefork::tensor::{Element, Shape, Shaped, Tensor};
 
 /// What stands in an output before an operation that must not write to it.
 const UNTOUCHED: f64 = 7.5;
 
-fn filled<E: Element>(shape: impl Into<Shape>, value: f64) -> Tensor<E> {
-    let shape = shape.into();
-    Tensor::new(shape, vec![E::from_f64(value); shape.elements()]).unwrap()
+/// A tensor that can be made and looked at here.
+trait OnHost: Shaped {
+    fn filled(shape: Shape, value: f64) -> Self;
+    fn values(&self) -> Vec<f64>;
 }
 
-fn ones<E: Element>(shape: impl Into<Shape>) -> Tensor<E> {
-    filled(shape, 1.0)
+impl<E: Element> OnHost for Tensor<E> {
+    fn filled(shape: Shape, value: f64) -> Self {
+        Tensor::new(shape, vec![E::from_f64(value); shape.elements()]).unwrap()
+    }
+    fn values(&self) -> Vec<f64> {
+        self.cast().into_data()
+    }
+}
+
+impl<E: Element> OnHost for PooledTensor<E> {
+    fn filled(shape: Shape, value: f64) -> Self {
+        let mut tensor = PooledTensor::new(&Pool::default(), shape).unwrap();
+        tensor.data_mut().fill(E::from_f64(value));
+        tensor
+    }
+    fn values(&self) -> Vec<f64> {
+        self.cast().into_data()
+    }
+}
+
+fn ones<T: OnHost>(shape: impl Into<Shape>) -> T {
+    T::filled(shape.into(), 1.0)
 }
 
 fn shape_error(op: &'static str, tensor: &'static str, expected: &str, got: impl Into<Shape>) -> Error {
@@ -27,21 +49,21 @@ fn value_error(op: &'static str, what: &'static str, expected: &str, got: &str) 
 }
 
 /// Runs an operation on an output of shape `y`, expects `error` of it, and nothing written.
-fn refused<E: Element>(y: impl Into<Shape>, error: Error, run: impl FnOnce(&mut Tensor<E>) -> Result<()>) {
-    let mut output = filled(y, UNTOUCHED);
+fn refused<T: OnHost>(y: impl Into<Shape>, error: Error, run: impl FnOnce(&mut T) -> Result<()>) {
+    let mut output = T::filled(y.into(), UNTOUCHED);
     assert_eq!(run(&mut output), Err(error));
-    assert_eq!(output, filled(output.shape(), UNTOUCHED), "written to");
+    assert!(output.values().iter().all(|&value| value == UNTOUCHED), "written to");
 }
 
-/// A backend on the host, in `E`.
-trait Host<E: Element>: Backend<Tensor = Tensor<E>, Latent = Tensor<E>> {}
-impl<E: Element, B: Backend<Tensor = Tensor<E>, Latent = Tensor<E>>> Host<E> for B {}
+/// A backend on the host.
+trait Host: Backend<Tensor: OnHost, Latent: OnHost> {}
+impl<B: Backend<Tensor: OnHost, Latent: OnHost>> Host for B {}
 
-fn pack<E: Element, B: Host<E>>(b: &B, shape: impl Into<Shape>) -> B::Weight {
+fn pack<B: Host>(b: &B, shape: impl Into<Shape>) -> B::Weight {
     b.pack(ones(shape)).unwrap()
 }
 
-fn linear<E: Element, B: Host<E>>(b: &B) {
+fn linear<B: Host>(b: &B) {
     let (x, weight, bias, residual) = (ones([2, 3]), pack(b, [4, 3]), ones([4]), ones([2, 4]));
     let good = || Linear {
         x: &x,
@@ -84,7 +106,7 @@ fn linear<E: Element, B: Host<E>>(b: &B) {
     refuse(gated(), y, shape("y", "[2, 2]", y));
 }
 
-fn conv2d<E: Element, B: Host<E>>(b: &B) {
+fn conv2d<B: Host>(b: &B) {
     let (x, weight) = (ones([2, 5, 4, 3]), pack(b, [6, 3, 3, 3]));
     let (bias, table, residual) = (ones([6]), ones([4, 8]), ones([2, 3, 2, 6]));
     let shift = |rows, first| Some(Shift { table: &table, rows, first });
@@ -147,8 +169,8 @@ fn conv2d<E: Element, B: Host<E>>(b: &B) {
     }
 }
 
-fn group_norm<E: Element, B: Host<E>>(b: &B) {
-    let (x, gamma) = (ones([2, 3, 3, 6]), ones([6]));
+fn group_norm<B: Host>(b: &B) {
+    let (x, gamma): (B::Tensor, B::Tensor) = (ones([2, 3, 3, 6]), ones([6]));
     let activation = Activation::Silu;
     let good = || GroupNorm { x: &x, gamma: &gamma, beta: &gamma, groups: 3, eps: 1e-5, activation };
     let y = x.shape();
@@ -181,8 +203,8 @@ fn group_norm<E: Element, B: Host<E>>(b: &B) {
 
 const BAD_EPS: [(f32, &str); 4] = [(0.0, "0"), (-1.0, "-1"), (f32::NAN, "NaN"), (f32::INFINITY, "inf")];
 
-fn layer_norm<E: Element, B: Host<E>>(b: &B) {
-    let (x, gamma) = (ones([2, 6]), ones([6]));
+fn layer_norm<B: Host>(b: &B) {
+    let (x, gamma): (B::Tensor, B::Tensor) = (ones([2, 6]), ones([6]));
     let good = || LayerNorm { x: &x, gamma: &gamma, beta: &gamma, eps: 1e-5 };
     let y = x.shape();
     b.layer_norm(&good(), &mut ones(y)).unwrap();
@@ -201,9 +223,13 @@ fn layer_norm<E: Element, B: Host<E>>(b: &B) {
     refuse(good(), [2, 5].into(), shape("y", "[2, 6]", [2, 5].into()));
 }
 
-fn attention<E: Element, B: Host<E>>(b: &B) {
-    let (q, k, v) = (ones([2, 3, 6]), ones([2, 5, 12]), ones([2, 5, 7]));
-    let columns = |tensor, first| Columns { tensor, first };
+fn columns<B: Host>(tensor: &B::Tensor, first: usize) -> Columns<'_, B> {
+    Columns { tensor, first }
+}
+
+fn attention<B: Host>(b: &B) {
+    let q: B::Tensor = ones([2, 3, 6]);
+    let (k, v) = (ones([2, 5, 12]), ones([2, 5, 7]));
     let (channels, heads) = (6, 2);
     let good = || Attention { q: columns(&q, 0), k: columns(&k, 4), v: columns(&v, 1), channels, heads };
     let y = q.shape();
@@ -234,7 +260,7 @@ fn attention<E: Element, B: Host<E>>(b: &B) {
     refuse(good(), v.shape(), shape("y", "[2, 3, 6]", [2, 5, 7].into()));
 }
 
-fn concat<E: Element, B: Host<E>>(b: &B) {
+fn concat<B: Host>(b: &B) {
     let (x, other, scalar) = (ones([2, 3, 6]), ones([2, 4, 6]), ones([]));
     let good = || Concat { a: &x, b: &x };
     let y: Shape = [2, 3, 12].into();
@@ -247,13 +273,13 @@ fn concat<E: Element, B: Host<E>>(b: &B) {
     refuse(good(), x.shape(), shape("y", "[2, 3, 12]", [2, 3, 6].into()));
 }
 
-fn enter<E: Element, B: Host<E>>(b: &B) {
+fn enter<B: Host>(b: &B) {
     let (x, small, flat) = (ones([2, 4, 3, 3]), ones([2, 1, 3, 2]), ones([4, 3, 3]));
     let y: Shape = [4, 3, 3, 8].into();
     let two = [(1.0, &x), (2.0, &x)];
     b.enter(&Enter { parts: &two, copies: 2 }, &mut ones(y)).unwrap();
 
-    let refuse = |parts: &[(f32, &Tensor<E>)], copies, y: Shape, error| {
+    let refuse = |parts: &[(f32, &B::Latent)], copies, y: Shape, error| {
         refused(y, error, |y| b.enter(&Enter { parts, copies }, y));
     };
     refuse(&[], 1, y, value_error("enter", "parts", "at least 1", "0"));
@@ -265,7 +291,7 @@ fn enter<E: Element, B: Host<E>>(b: &B) {
     refuse(&two, 1, y, shape_error("enter", "y", "[2, 3, 3, 8]", y));
 }
 
-fn leave<E: Element, B: Host<E>>(b: &B) {
+fn leave<B: Host>(b: &B) {
     let (x, flat) = (ones([4, 3, 3, 6]), ones([4, 9, 6]));
     let good = || Leave { x: &x, branch: 1, branches: 2 };
     let y: Shape = [2, 6, 3, 3].into();
@@ -281,12 +307,12 @@ fn leave<E: Element, B: Host<E>>(b: &B) {
     refuse(good(), [2, 3, 3, 6].into(), shape("y", "[2, 6, 3, 3]", [2, 3, 3, 6].into()));
 }
 
-fn combine<E: Element, B: Host<E>>(b: &B) {
-    let (x, other) = (ones([2, 4, 3, 3]), ones([1, 4, 3, 3]));
+fn combine<B: Host>(b: &B) {
+    let (x, other): (B::Latent, B::Latent) = (ones([2, 4, 3, 3]), ones([1, 4, 3, 3]));
     let y = x.shape();
     b.combine(&Combine { terms: &[(0.5, &x)] }, &mut ones(y)).unwrap();
 
-    let refuse = |terms: &[(f32, &Tensor<E>)], y: Shape, error| {
+    let refuse = |terms: &[(f32, &B::Latent)], y: Shape, error| {
         refused(y, error, |y| b.combine(&Combine { terms }, y));
     };
     refuse(&[], y, value_error("combine", "terms", "at least 1", "0"));
@@ -299,8 +325,8 @@ fn combine<E: Element, B: Host<E>>(b: &B) {
     refuse(&[(1.0, &x)], other.shape(), shape_error("combine", "y", "[2, 4, 3, 3]", [1, 4, 3, 3]));
 }
 
-fn blend<E: Element, B: Host<E>>(b: &B) {
-    let (x, flat) = (ones([2, 4, 3, 3]), ones([4, 3, 3]));
+fn blend<B: Host>(b: &B) {
+    let (x, flat): (B::Latent, B::Latent) = (ones([2, 4, 3, 3]), ones([4, 3, 3]));
     let mask = ones([1, 1, 3, 3]);
     let good = || Blend { a: &x, b: &x, mask: &mask };
     let y = x.shape();
@@ -318,7 +344,7 @@ fn blend<E: Element, B: Host<E>>(b: &B) {
     refuse(good(), mask.shape(), shape("y", "[2, 4, 3, 3]", [1, 1, 3, 3].into()));
 }
 
-fn pack_and_latents<E: Element, B: Host<E>>(b: &B) {
+fn pack_and_latents<B: Host>(b: &B) {
     let expected = "[M, K] or [O, kernel, kernel, C] with kernel odd";
     for wrong in [Shape::from([6]), [6, 3, 3].into(), [6, 2, 2, 3].into(), [6, 3, 1, 3].into()] {
         let error = shape_error("pack", "weight", expected, wrong);
@@ -328,32 +354,31 @@ fn pack_and_latents<E: Element, B: Host<E>>(b: &B) {
     refused([1, 2, 3, 4], error, |latent| b.write_latent(&ones([1, 2, 4, 3]), latent));
 }
 
-fn memory<E: Element, B: Host<E>>(b: &B) {
+fn memory<B: Host>(b: &B) {
     // More than an address space, and more than a count can hold.
     for shape in [Shape::from([1 << 30, 1 << 30]), [1 << 40, 1 << 40].into()] {
-        let expected = format!("enough for {shape} {} values", E::DTYPE);
-        let error = value_error("tensor", "memory", &expected, "too little");
-        assert_eq!(b.empty(shape), Err(error.clone()));
-        assert_eq!(b.latent(shape), Err(error));
+        for error in [b.empty(shape).err(), b.latent(shape).err()] {
+            assert!(matches!(error, Some(Error::Value { what: "memory", .. })), "{error:?}");
+        }
     }
 }
 
 macro_rules! refusals {
-    ($name:ident, $element:ty, $backend:expr) => {
+    ($name:ident, $backend:expr) => {
         mod $name {
             use super::*;
-            refusals! { $element, $backend;
+            refusals! { $backend;
                 linear conv2d group_norm layer_norm attention concat enter leave combine blend pack_and_latents memory
             }
         }
     };
-    ($element:ty, $backend:expr; $($case:ident)*) => {
+    ($backend:expr; $($case:ident)*) => {
         $(#[test]
         fn $case() {
-            super::$case::<$element, _>(&$backend);
+            super::$case(&$backend);
         })*
     };
 }
 
-refusals!(cpu, f32, Cpu::new());
-refusals!(reference, f64, Reference::<f64>::new());
+refusals!(cpu, Cpu::new());
+refusals!(reference, Reference::<f64>::new());

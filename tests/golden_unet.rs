@@ -202,9 +202,10 @@ fn requests_that_do_not_fit_are_refused() {
     let too_many = sd15.prepare(&context(1, 48), usize::MAX, None).map(drop);
     assert!(matches!(too_many, Err(Error::Value { what: "memory", .. })), "{too_many:?}");
 
+    let upload = |x: Tensor| sd15.backend().upload(&x).unwrap();
     let conditioning = sd15.prepare(&context(1, 48), 2, None).unwrap();
     let forward = |x: Tensor, timesteps: &[f32]| {
-        refusal(sd15.forward(&x, timesteps, &conditioning).map(drop).expect_err("a refusal"))
+        refusal(sd15.forward(&upload(x), timesteps, &conditioning).map(drop).expect_err("a refusal"))
     };
     assert_eq!(forward(Tensor::zeros([2, 8, 8, 9]), &[1.0]), "x");
     assert_eq!(forward(Tensor::zeros([2, 0, 8, 4]), &[1.0]), "x");
@@ -214,7 +215,9 @@ fn requests_that_do_not_fit_are_refused() {
     assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[1.0; 3]), "timesteps");
     assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[f32::NAN]), "timesteps");
     let foreign = load(Cpu::new(), "unet_sd15").prepare(&context(1, 48), 2, None).unwrap();
-    let foreign =
-        sd15.forward(&Tensor::zeros([2, 8, 8, 4]), &[1.0], &foreign).map(drop).expect_err("a refusal");
+    let foreign = sd15
+        .forward(&upload(Tensor::zeros([2, 8, 8, 4])), &[1.0], &foreign)
+        .map(drop)
+        .expect_err("a refusal");
     assert_eq!(refusal(foreign), "conditioning");
 }

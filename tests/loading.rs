@@ -11,6 +11,7 @@ use noisefork::nn::Weights;
 use noisefork::ops::{
     Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, LayerNorm, Leave, Linear,
 };
+use noisefork::pool::Usage;
 use noisefork::tensor::{DType, Shape, Shaped, Tensor};
 use noisefork::unet::{Config, Preset, UNet};
 
@@ -61,6 +62,15 @@ impl Backend for Counter {
     }
     fn read_latent(&self, _: &Nothing) -> Result<Tensor> {
         not_run().map(|()| Tensor::zeros([]))
+    }
+    fn rehearsal(&self) -> Self {
+        Counter::default()
+    }
+    fn stocked(&self) -> Result<Self> {
+        Ok(Counter::default())
+    }
+    fn usage(&self) -> Usage {
+        Usage::default()
     }
     fn linear(&self, _: &Linear<'_, Self>, _: &mut Nothing) -> Result<()> {
         not_run()
@@ -177,7 +187,8 @@ fn a_synthetic_model_predicts_numbers_of_order_one() {
     let added =
         noisefork::unet::Added { text_embeds: noise("text", &[1, 40]), time_ids: noise("ids", &[1, 6]) };
     let conditioning = unet.prepare(&noise("context", &[1, 7, 64]), 1, Some(&added)).unwrap();
-    let predicted = unet.forward(&noise("x", &[1, 16, 16, 4]), &[500.0], &conditioning).unwrap();
+    let x = unet.backend().upload(&noise("x", &[1, 16, 16, 4])).unwrap();
+    let predicted = unet.forward(&x, &[500.0], &conditioning).unwrap();
     let square = predicted.data().iter().map(|v| v * v).sum::<f32>() / predicted.data().len() as f32;
     assert!((0.1..10.0).contains(&square), "{square}");
 }

@@ -11,15 +11,16 @@ use super::math::exp;
 use super::threads::{for_each_block, with_scratch};
 use super::{Compute, Cpu};
 use crate::ops::{Attention, Columns};
+use crate::pool::PooledTensor;
 use crate::simd::vectorised;
-use crate::tensor::{Shaped, Tensor};
+use crate::tensor::Shaped;
 
 /// Queries of a block.
 const QUERIES: usize = 64;
 /// Keys of a tile.
 const KEYS: usize = 256;
 
-pub(super) fn attention<E: Compute>(op: &Attention<'_, Cpu<E>>, y: &mut Tensor<E>) {
+pub(super) fn attention<E: Compute>(op: &Attention<'_, Cpu<E>>, y: &mut PooledTensor<E>) {
     let (channels, items) = (op.channels, op.q.tensor.shape()[0]);
     let [all_queries, all_keys] = [&op.q, &op.k].map(|of| of.tensor.shape().rows() / items);
     let depth = channels / op.heads;

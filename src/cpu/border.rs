@@ -3,12 +3,13 @@
 use super::threads::for_each_block;
 use super::{Compute, Cpu};
 use crate::ops::{Enter, Leave};
+use crate::pool::PooledTensor;
 use crate::tensor::{Shaped, Tensor};
 
 /// What a moved value costs, in floating-point operations of a matrix product.
 const FLOPS_PER_VALUE: u64 = 64;
 
-pub(super) fn enter<E: Compute>(op: &Enter<'_, Cpu<E>>, y: &mut Tensor<E>) {
+pub(super) fn enter<E: Compute>(op: &Enter<'_, Cpu<E>>, y: &mut PooledTensor<E>) {
     let [items, height, width, channels] = four(y);
     let flops = FLOPS_PER_VALUE * y.data().len() as u64;
     let batch = items / op.copies;
@@ -39,7 +40,7 @@ pub(super) fn leave<E: Compute>(op: &Leave<'_, Cpu<E>>, y: &mut Tensor) {
     });
 }
 
-fn four<E: Compute>(t: &Tensor<E>) -> [usize; 4] {
+fn four(t: &impl Shaped) -> [usize; 4] {
     let shape = t.shape();
     [shape[0], shape[1], shape[2], shape[3]]
 }

@@ -10,12 +10,13 @@ use super::linear::tiles;
 use super::threads::{for_each_block, with_scratch};
 use super::{Compute, Cpu};
 use crate::ops::Conv2d;
-use crate::tensor::{Shaped, Tensor};
+use crate::pool::PooledTensor;
+use crate::tensor::Shaped;
 
 /// How many values are gathered for a pixel at a time, unless one tap needs more.
 const GATHERED: usize = 576;
 
-pub(super) fn conv2d<E: Compute>(op: &Conv2d<'_, Cpu<E>>, y: &mut Tensor<E>) {
+pub(super) fn conv2d<E: Compute>(op: &Conv2d<'_, Cpu<E>>, y: &mut PooledTensor<E>) {
     let [items, height, width, outputs] = four(y);
     let bias = op.bias.map(|bias| Addend::row(bias.data()));
     let shift = op.shift.as_ref().map(|shift| {

@@ -4,8 +4,9 @@ use super::moments::{Normaliser, accumulate};
 use super::threads::for_each_block;
 use super::{Compute, Cpu};
 use crate::ops::LayerNorm;
+use crate::pool::PooledTensor;
 use crate::simd::vectorised;
-use crate::tensor::{Shaped, Tensor};
+use crate::tensor::Shaped;
 
 /// Rows of a block.
 const ROWS: usize = 64;
@@ -14,7 +15,7 @@ const LANES: usize = 16;
 /// What one value costs, in floating-point operations of a matrix product.
 const FLOPS_PER_VALUE: u64 = 32;
 
-pub(super) fn layer_norm<E: Compute>(op: &LayerNorm<'_, Cpu<E>>, y: &mut Tensor<E>) {
+pub(super) fn layer_norm<E: Compute>(op: &LayerNorm<'_, Cpu<E>>, y: &mut PooledTensor<E>) {
     let (channels, values) = (op.x.shape().channels(), y.data().len());
     let block = ROWS * channels;
     for_each_block(y.data_mut(), values, block, FLOPS_PER_VALUE * values as u64, |_, b, y| {

@@ -10,13 +10,14 @@ use super::math::gelu;
 use super::threads::{for_each_block, with_scratch};
 use super::{Compute, Cpu};
 use crate::ops::{Activation, Linear};
+use crate::pool::PooledTensor;
 use crate::simd::vectorised;
-use crate::tensor::{Shaped, Tensor};
+use crate::tensor::Shaped;
 
 /// Columns of a tile.
 const COLUMNS: usize = 512;
 
-pub(super) fn linear<E: Compute>(op: &Linear<'_, Cpu<E>>, y: &mut Tensor<E>) {
+pub(super) fn linear<E: Compute>(op: &Linear<'_, Cpu<E>>, y: &mut PooledTensor<E>) {
     let inputs = op.x.shape().channels();
     let channels = y.shape().channels();
     let block = block_rows(y.shape().rows());

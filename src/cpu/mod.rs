@@ -33,11 +33,15 @@ use crate::ops::{
     Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, LayerNorm, Leave, Linear,
     expect_shape,
 };
+use crate::pool::{HostMemory, Pool, PooledTensor, Usage};
 use crate::tensor::{Shape, Shaped, Tensor};
 
-/// The CPU, keeping a network's tensors in `E`: f32 ([`Cpu::new`]) or bf16 ([`Cpu::bf16`]).
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Cpu<E: Compute = f32>(PhantomData<E>);
+/// The CPU, keeping a network's tensors in `E`: f32 ([`Cpu::new`]) or bf16 ([`Cpu::bf16`]). Clones share their memory.
+#[derive(Debug, Clone, Default)]
+pub struct Cpu<E: Compute = f32> {
+    pool: Pool<HostMemory>,
+    elements: PhantomData<E>,
+}
 
 impl Cpu {
     /// The CPU, in f32.
@@ -53,19 +57,40 @@ impl Cpu<bf16> {
     }
 }
 
+impl<E: Compute> Cpu<E> {
+    fn with(pool: Pool<HostMemory>) -> Self {
+        Cpu { pool, elements: PhantomData }
+    }
+
+    /// Computes `y` of this shape; in a rehearsal only checks that it has it.
+    fn compute<T: Shaped>(
+        &self,
+        op: &'static str,
+        shape: Shape,
+        y: &mut T,
+        kernel: impl FnOnce(&mut T),
+    ) -> Result<()> {
+        expect_shape(op, "y", y.shape(), shape)?;
+        if !self.pool.rehearses() {
+            kernel(y);
+        }
+        Ok(())
+    }
+}
+
 impl<E: Compute> Backend for Cpu<E> {
-    type Tensor = Tensor<E>;
+    type Tensor = PooledTensor<E>;
     type Latent = Tensor;
     type Weight = PackedWeight;
 
-    fn empty(&self, shape: Shape) -> Result<Tensor<E>> {
-        Tensor::try_zeros(shape)
+    fn empty(&self, shape: Shape) -> Result<PooledTensor<E>> {
+        PooledTensor::new(&self.pool, shape)
     }
     fn latent(&self, shape: Shape) -> Result<Tensor> {
         Tensor::try_zeros(shape)
     }
-    fn upload(&self, host: &Tensor) -> Result<Tensor<E>> {
-        let mut tensor = Tensor::try_zeros(host.shape())?;
+    fn upload(&self, host: &Tensor) -> Result<PooledTensor<E>> {
+        let mut tensor = self.empty(host.shape())?;
         for (value, &host) in tensor.data_mut().iter_mut().zip(host.data()) {
             *value = E::narrow(host);
         }
@@ -85,54 +110,46 @@ impl<E: Compute> Backend for Cpu<E> {
         PackedWeight::new::<E>(&weight)
     }
 
-    fn linear(&self, op: &Linear<'_, Self>, y: &mut Tensor<E>) -> Result<()> {
-        expect_shape("linear", "y", y.shape(), op.check()?)?;
-        linear::linear(op, y);
-        Ok(())
+    fn rehearsal(&self) -> Self {
+        Cpu::with(self.pool.rehearsal())
     }
-    fn conv2d(&self, op: &Conv2d<'_, Self>, y: &mut Tensor<E>) -> Result<()> {
-        expect_shape("conv2d", "y", y.shape(), op.check()?)?;
-        conv2d::conv2d(op, y);
-        Ok(())
+    fn stocked(&self) -> Result<Self> {
+        self.pool.stocked().map(Cpu::with)
     }
-    fn group_norm(&self, op: &GroupNorm<'_, Self>, y: &mut Tensor<E>) -> Result<()> {
-        expect_shape("group_norm", "y", y.shape(), op.check()?)?;
-        group_norm::group_norm(op, y);
-        Ok(())
+    fn usage(&self) -> Usage {
+        self.pool.usage()
     }
-    fn layer_norm(&self, op: &LayerNorm<'_, Self>, y: &mut Tensor<E>) -> Result<()> {
-        expect_shape("layer_norm", "y", y.shape(), op.check()?)?;
-        layer_norm::layer_norm(op, y);
-        Ok(())
+
+    fn linear(&self, op: &Linear<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
+        self.compute("linear", op.check()?, y, |y| linear::linear(op, y))
     }
-    fn attention(&self, op: &Attention<'_, Self>, y: &mut Tensor<E>) -> Result<()> {
-        expect_shape("attention", "y", y.shape(), op.check()?)?;
-        attention::attention(op, y);
-        Ok(())
+    fn conv2d(&self, op: &Conv2d<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
+        self.compute("conv2d", op.check()?, y, |y| conv2d::conv2d(op, y))
     }
-    fn concat(&self, op: &Concat<'_, Self>, y: &mut Tensor<E>) -> Result<()> {
-        expect_shape("concat", "y", y.shape(), op.check()?)?;
-        concat::concat(op, y);
-        Ok(())
+    fn group_norm(&self, op: &GroupNorm<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
+        let shape = op.check()?;
+        let mut scratch = group_norm::Scratch::new(&self.pool, op)?;
+        self.compute("group_norm", shape, y, |y| group_norm::group_norm(op, &mut scratch, y))
     }
-    fn enter(&self, op: &Enter<'_, Self>, y: &mut Tensor<E>) -> Result<()> {
-        expect_shape("enter", "y", y.shape(), op.check()?)?;
-        border::enter(op, y);
-        Ok(())
+    fn layer_norm(&self, op: &LayerNorm<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
+        self.compute("layer_norm", op.check()?, y, |y| layer_norm::layer_norm(op, y))
+    }
+    fn attention(&self, op: &Attention<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
+        self.compute("attention", op.check()?, y, |y| attention::attention(op, y))
+    }
+    fn concat(&self, op: &Concat<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
+        self.compute("concat", op.check()?, y, |y| concat::concat(op, y))
+    }
+    fn enter(&self, op: &Enter<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
+        self.compute("enter", op.check()?, y, |y| border::enter(op, y))
     }
     fn leave(&self, op: &Leave<'_, Self>, y: &mut Tensor) -> Result<()> {
-        expect_shape("leave", "y", y.shape(), op.check()?)?;
-        border::leave(op, y);
-        Ok(())
+        self.compute("leave", op.check()?, y, |y| border::leave(op, y))
     }
     fn combine(&self, op: &Combine<'_, Self>, y: &mut Tensor) -> Result<()> {
-        expect_shape("combine", "y", y.shape(), op.check()?)?;
-        combine::combine(op, y);
-        Ok(())
+        self.compute("combine", op.check()?, y, |y| combine::combine(op, y))
     }
     fn blend(&self, op: &Blend<'_, Self>, y: &mut Tensor) -> Result<()> {
-        expect_shape("blend", "y", y.shape(), op.check()?)?;
-        blend::blend(op, y);
-        Ok(())
+        self.compute("blend", op.check()?, y, |y| blend::blend(op, y))
     }
 }

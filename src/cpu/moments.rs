@@ -1,3 +1,5 @@
+use bytemuck::{Pod, Zeroable};
+
 use super::Compute;
 
 /// Adds each `x` and its square to its place in `sums` and `squares`.
@@ -47,7 +49,8 @@ impl Normaliser {
 }
 
 /// `(x - centre) scale + offset`
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
 pub(super) struct Affine {
     centre: f32,
     scale: f32,

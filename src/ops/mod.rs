@@ -29,6 +29,7 @@ pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 
 use crate::error::{Error, Result};
+use crate::pool::Usage;
 use crate::tensor::{Shape, Shaped, Tensor};
 
 /// What computes: the reference, a CPU, a GPU.
@@ -74,6 +75,21 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// [`Error::Shape`] if the weight has neither form.
     fn pack(&self, weight: Tensor) -> Result<Self::Weight>;
+
+    /// A twin for rehearsals: it checks its operations and runs none, and counts its tensors, which have no contents.
+    fn rehearsal(&self) -> Self
+    where
+        Self: Sized;
+    /// The twin that a rehearsal was for: with memory of its own, allocated here and now, for as many tensors as the
+    /// rehearsal had at a time.
+    ///
+    /// # Errors
+    /// As [`Backend::empty`].
+    fn stocked(&self) -> Result<Self>
+    where
+        Self: Sized;
+    /// What its tensors take, or would take if this were no rehearsal. A backend that keeps no account says 0.
+    fn usage(&self) -> Usage;
 
     /// Computes a [`Linear`].
     ///

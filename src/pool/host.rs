@@ -24,13 +24,13 @@ impl Memory for HostMemory {
 }
 
 /// A dense tensor in host memory out of a pool, row-major, its first element at the start of a cache line.
-pub struct PooledTensor<E: Element> {
+pub struct PooledTensor<E: Pod> {
     shape: Shape,
     lease: Lease<HostMemory>,
     elements: PhantomData<E>,
 }
 
-impl<E: Element> PooledTensor<E> {
+impl<E: Pod> PooledTensor<E> {
     /// A tensor whose contents nobody may rely on.
     ///
     /// # Errors
@@ -43,18 +43,24 @@ impl<E: Element> PooledTensor<E> {
 
     /// The elements, last dimension contiguous; none in a rehearsal.
     pub fn data(&self) -> &[E] {
-        let block = bytemuck::cast_slice(self.lease.memory());
-        &block[..block.len().min(self.shape.elements())]
+        let block: &[u8] = bytemuck::cast_slice(self.lease.memory());
+        bytemuck::cast_slice(&block[..self.bytes_of(block.len())])
     }
 
     /// The elements, last dimension contiguous; none in a rehearsal.
     pub fn data_mut(&mut self) -> &mut [E] {
-        let elements = self.shape.elements();
-        let block = bytemuck::cast_slice_mut(self.lease.memory_mut());
-        let elements = block.len().min(elements);
-        &mut block[..elements]
+        let bytes = self.bytes_of(size_of_val(&**self.lease.memory()));
+        let block: &mut [u8] = bytemuck::cast_slice_mut(self.lease.memory_mut());
+        bytemuck::cast_slice_mut(&mut block[..bytes])
     }
 
+    /// How much of a block of `bytes` bytes the elements take: all that they need, or in a rehearsal nothing.
+    fn bytes_of(&self, bytes: usize) -> usize {
+        bytes.min(self.shape.elements() * size_of::<E>())
+    }
+}
+
+impl<E: Element> PooledTensor<E> {
     /// A copy in another element type, each value rounded to nearest.
     pub fn cast<F: Element>(&self) -> Tensor<F> {
         let mut copy = Tensor::zeros(self.shape);

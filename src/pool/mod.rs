@@ -7,6 +7,7 @@
 
 mod host;
 
+use std::fmt;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -147,6 +148,18 @@ impl<M: Memory> Pool<M> {
     fn state(&self) -> MutexGuard<'_, State<M::Block>> {
         // A panic elsewhere leaves the state whole: nothing in here panics half-way.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<M: Memory + Default> Default for Pool<M> {
+    fn default() -> Self {
+        Pool::new(M::default())
+    }
+}
+
+impl<M: Memory> fmt::Debug for Pool<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pool").field(&self.usage()).finish()
     }
 }
 

@@ -19,6 +19,7 @@ use crate::ops::{
     Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, LayerNorm, Leave, Linear,
     expect_shape, expect_weight,
 };
+use crate::pool::Usage;
 use crate::tensor::{Element, Shape, Shaped, Tensor};
 
 use real::Real;
@@ -26,12 +27,32 @@ use real::Real;
 /// The plain backend that computes in `F`, `f64` for an oracle and `f32` for its rival, and rounds what it stores in a
 /// network's tensors to `S`. Latents are in `F`.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Reference<F, S = F>(PhantomData<(F, S)>);
+pub struct Reference<F, S = F> {
+    rehearses: bool,
+    types: PhantomData<(F, S)>,
+}
 
 impl<F: Real> Reference<F> {
     /// The reference that stores what it computes; `Reference::default` makes any.
     pub const fn new() -> Self {
-        Reference(PhantomData)
+        Reference { rehearses: false, types: PhantomData }
+    }
+}
+
+impl<F, S> Reference<F, S> {
+    /// Computes `y` of this shape; in a rehearsal only checks that it has it.
+    fn compute<T: Element>(
+        &self,
+        op: &'static str,
+        shape: Shape,
+        y: &mut Tensor<T>,
+        formula: impl FnOnce(&mut [T]),
+    ) -> Result<()> {
+        expect_shape(op, "y", y.shape(), shape)?;
+        if !self.rehearses {
+            formula(y.data_mut());
+        }
+        Ok(())
     }
 }
 
@@ -62,54 +83,49 @@ impl<F: Real, S: Element> Backend for Reference<F, S> {
         Ok(weight.cast())
     }
 
+    fn rehearsal(&self) -> Self {
+        Reference { rehearses: true, ..*self }
+    }
+    fn stocked(&self) -> Result<Self> {
+        Ok(Reference { rehearses: false, ..*self })
+    }
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+
     fn linear(&self, op: &Linear<'_, Self>, y: &mut Tensor<S>) -> Result<()> {
-        expect_shape("linear", "y", y.shape(), op.check()?)?;
-        linear::linear(op, y.data_mut());
-        Ok(())
+        self.compute("linear", op.check()?, y, |y| linear::linear(op, y))
     }
     fn conv2d(&self, op: &Conv2d<'_, Self>, y: &mut Tensor<S>) -> Result<()> {
-        expect_shape("conv2d", "y", y.shape(), op.check()?)?;
-        conv2d::conv2d(op, y.shape(), y.data_mut());
-        Ok(())
+        let shape = op.check()?;
+        self.compute("conv2d", shape, y, |y| conv2d::conv2d(op, shape, y))
     }
     fn group_norm(&self, op: &GroupNorm<'_, Self>, y: &mut Tensor<S>) -> Result<()> {
-        expect_shape("group_norm", "y", y.shape(), op.check()?)?;
-        norm::group_norm(op, y.data_mut());
-        Ok(())
+        self.compute("group_norm", op.check()?, y, |y| norm::group_norm(op, y))
     }
     fn layer_norm(&self, op: &LayerNorm<'_, Self>, y: &mut Tensor<S>) -> Result<()> {
-        expect_shape("layer_norm", "y", y.shape(), op.check()?)?;
-        norm::layer_norm(op, y.data_mut());
-        Ok(())
+        self.compute("layer_norm", op.check()?, y, |y| norm::layer_norm(op, y))
     }
     fn attention(&self, op: &Attention<'_, Self>, y: &mut Tensor<S>) -> Result<()> {
-        expect_shape("attention", "y", y.shape(), op.check()?)?;
-        attention::attention(op, y.data_mut());
-        Ok(())
+        self.compute("attention", op.check()?, y, |y| attention::attention(op, y))
     }
     fn concat(&self, op: &Concat<'_, Self>, y: &mut Tensor<S>) -> Result<()> {
-        expect_shape("concat", "y", y.shape(), op.check()?)?;
-        layout::concat(op, y.shape(), y.data_mut());
-        Ok(())
+        let shape = op.check()?;
+        self.compute("concat", shape, y, |y| layout::concat(op, shape, y))
     }
     fn enter(&self, op: &Enter<'_, Self>, y: &mut Tensor<S>) -> Result<()> {
-        expect_shape("enter", "y", y.shape(), op.check()?)?;
-        layout::enter(op, y.shape(), y.data_mut());
-        Ok(())
+        let shape = op.check()?;
+        self.compute("enter", shape, y, |y| layout::enter(op, shape, y))
     }
     fn leave(&self, op: &Leave<'_, Self>, y: &mut Tensor<F>) -> Result<()> {
-        expect_shape("leave", "y", y.shape(), op.check()?)?;
-        layout::leave(op, y.shape(), y.data_mut());
-        Ok(())
+        let shape = op.check()?;
+        self.compute("leave", shape, y, |y| layout::leave(op, shape, y))
     }
     fn combine(&self, op: &Combine<'_, Self>, y: &mut Tensor<F>) -> Result<()> {
-        expect_shape("combine", "y", y.shape(), op.check()?)?;
-        latent::combine(op, y.data_mut());
-        Ok(())
+        self.compute("combine", op.check()?, y, |y| latent::combine(op, y))
     }
     fn blend(&self, op: &Blend<'_, Self>, y: &mut Tensor<F>) -> Result<()> {
-        expect_shape("blend", "y", y.shape(), op.check()?)?;
-        latent::blend(op, y.shape(), y.data_mut());
-        Ok(())
+        let shape = op.check()?;
+        self.compute("blend", shape, y, |y| latent::blend(op, shape, y))
     }
 }

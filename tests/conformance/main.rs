@@ -66,6 +66,7 @@ mod an_items_bits_do_not_depend_on_its_batch {
     use half::bf16;
     use noisefork::cpu::{Compute, Cpu};
     use noisefork::ops::{Activation, Backend, Conv2d, Linear};
+    use noisefork::pool::PooledTensor;
     use noisefork::tensor::Tensor;
 
     use crate::case::{Values, pack, unwritten, upload};
@@ -73,12 +74,12 @@ mod an_items_bits_do_not_depend_on_its_batch {
     /// So many that the batch is cut into other blocks than its items.
     const ITEMS: usize = 9;
 
-    fn check<E: Compute>(x: &Tensor, run: impl Fn(&Tensor<E>) -> Tensor<E>) {
+    fn check<E: Compute>(x: &Tensor, run: impl Fn(&PooledTensor<E>) -> PooledTensor<E>) {
         let cpu = Cpu::<E>::default();
-        let batch = run(&upload::<E, _>(&cpu, x));
+        let run = |x: &Tensor| run(&upload::<E, _>(&cpu, x)).cast::<E>();
+        let batch = run(x);
         for item in 0..ITEMS {
-            let alone = x.items(item..item + 1).expect("an item");
-            let alone = run(&upload::<E, _>(&cpu, &alone));
+            let alone = run(&x.items(item..item + 1).expect("an item"));
             assert!(alone == batch.items(item..item + 1).expect("an item"), "item {item}");
         }
     }
