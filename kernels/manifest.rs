@@ -45,15 +45,92 @@ pub const ELEMENTS: &[&str] = &["f32", "f16", "bf16"];
 /// The type of latents.
 pub const LATENTS: &[&str] = &["f32"];
 
+/// The types that tensor cores take.
+const HALVES: &[&str] = &["f16", "bf16"];
+
 /// Every file.
-pub const FILES: &[File] = &[File {
-    name: "combine",
-    kernels: &[Kernel {
+pub const FILES: &[File] = &[
+    File {
+        name: "attention",
+        kernels: &[
+            attention("attention_d32", HALVES),
+            attention("attention_d40", HALVES),
+            attention("attention_d64", HALVES),
+            attention("attention_d80", HALVES),
+            attention("attention_d128", HALVES),
+            attention("attention_d160", HALVES),
+        ],
+        flags: &[],
+        architectures: &[],
+    },
+    File {
+        name: "attention_f32",
+        kernels: &[
+            attention("attention_d32", &["f32"]),
+            attention("attention_d40", &["f32"]),
+            attention("attention_d64", &["f32"]),
+            attention("attention_d80", &["f32"]),
+            attention("attention_d128", &["f32"]),
+            attention("attention_d160", &["f32"]),
+        ],
+        flags: &[],
+        architectures: &[],
+    },
+    File {
         name: "combine",
-        elements: LATENTS,
-        args: &["Terms", "*mut f32", "u32"],
-        uses: &[Uses::WideLoads],
-    }],
-    flags: &[],
-    architectures: &[],
-}];
+        kernels: &[Kernel {
+            name: "combine",
+            elements: LATENTS,
+            args: &["Terms", "*mut f32", "u32"],
+            uses: &[Uses::WideLoads],
+        }],
+        flags: &[],
+        architectures: &[],
+    },
+    File {
+        name: "group_norm",
+        kernels: &[
+            Kernel {
+                name: "group_norm",
+                elements: ELEMENTS,
+                args: &["*const E", "*const E", "*const E", "*mut E", "Groups"],
+                uses: &[Uses::AsyncCopies],
+            },
+            Kernel {
+                name: "group_norm_moments",
+                elements: ELEMENTS,
+                args: &["*const E", "*mut Moments", "Groups"],
+                uses: &[],
+            },
+            Kernel {
+                name: "group_norm_apply",
+                elements: ELEMENTS,
+                args: &["*const E", "*const E", "*const E", "*const Moments", "*mut E", "Groups"],
+                uses: &[Uses::WideLoads],
+            },
+        ],
+        flags: &[],
+        architectures: &[],
+    },
+    File {
+        name: "layer_norm",
+        kernels: &[Kernel {
+            name: "layer_norm",
+            elements: ELEMENTS,
+            args: &["*const E", "*const E", "*const E", "*mut E", "u32", "u32", "f32"],
+            uses: &[Uses::WideLoads],
+        }],
+        flags: &[],
+        architectures: &[],
+    },
+];
+
+/// Attention with heads of up to so many channels.
+const fn attention(name: &'static str, elements: &'static [&'static str]) -> Kernel {
+    Kernel {
+        name,
+        elements,
+        args: &["*const E", "*const E", "*const E", "*mut E", "Extents"],
+        uses: &[Uses::TensorCores, Uses::MatrixLoads, Uses::AsyncCopies],
+    }
+}

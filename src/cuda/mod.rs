@@ -4,10 +4,13 @@
 //! tests an emulator, which runs the same kernels from `kernels/` behind the same code. One file here for each in that
 //! folder.
 
+mod attention;
 mod combine;
 #[cfg(feature = "cuda")]
 pub mod driver;
+mod group_norm;
 pub mod launch;
+mod layer_norm;
 /// The kernels that there are.
 #[path = "../../kernels/manifest.rs"]
 pub mod manifest;
@@ -97,15 +100,15 @@ impl<L: Launcher, E: Compute> Backend for Cuda<L, E> {
     }
     fn group_norm(&self, op: &GroupNorm<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("group_norm", "y", y.shape(), op.check()?)?;
-        no_kernel("group_norm")
+        group_norm::group_norm(self, op, y)
     }
     fn layer_norm(&self, op: &LayerNorm<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("layer_norm", "y", y.shape(), op.check()?)?;
-        no_kernel("layer_norm")
+        layer_norm::layer_norm(&*self.launcher, op, y)
     }
     fn attention(&self, op: &Attention<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("attention", "y", y.shape(), op.check()?)?;
-        no_kernel("attention")
+        attention::attention(&*self.launcher, op, y)
     }
     fn concat(&self, op: &Concat<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("concat", "y", y.shape(), op.check()?)?;

@@ -82,7 +82,10 @@ impl Case for AttentionCase {
     }
 
     fn any() -> BoxedStrategy<Self> {
-        let extents = (1..3usize, extent(&[64], 80), extent(&[64, 256], 260), 1..4usize, extent(&[8], 20));
+        // Those of Stable Diffusion, and any.
+        let depth =
+            prop_oneof![1 => prop::sample::select(vec![40, 64, 80, 160]), 2 => extent(&[8, 32, 128], 160)];
+        let extents = (1..3usize, extent(&[64], 80), extent(&[64, 256], 260), 1..4usize, depth);
         let scale = prop::sample::select(vec![0.1, 1.0, 5.0, 50.0]);
         (extents, any::<bool>(), scale, any::<u64>())
             .prop_map(|((items, queries, keys, heads, depth), joined, scale, seed)| AttentionCase {

@@ -1,11 +1,14 @@
 //! The CUDA kernels in an emulator.
 
+use half::{bf16, f16};
 use noisefork::cuda::{Compute, Cuda};
 use noisefork::reference::Reference;
 use noisefork::tensor::Tensor;
 
+use crate::attention::AttentionCase;
 use crate::case::{self, Readable, Tested};
 use crate::latent::CombineCase;
+use crate::norm::{GroupNormCase, LayerNormCase};
 use crate::support::emulated::Emulated;
 
 impl<E: Compute> Readable for Cuda<Emulated, E> {
@@ -25,26 +28,39 @@ where
     type Rival = Reference<f32, E>;
 }
 
-/// An operation on latents: conforms, and gives the same bits under other schedules.
-macro_rules! latent_operations {
-    ($($op:ident: $case:ty, $cases:expr;)*) => {
-        mod conforms {
+/// Operations: each conforms, and gives the same bits under other schedules.
+macro_rules! operations {
+    ($name:ident, $element:ty: $($op:ident: $case:ty, $cases:expr;)*) => {
+        mod $name {
             use super::*;
-            $(#[test]
-            fn $op() {
-                case::check::<_, $case>(&Emulated::cuda::<f32>(1), $cases);
-            })*
-        }
-        mod gives_the_same_bits_under_any_schedule {
-            use super::*;
-            $(#[test]
-            fn $op() {
-                case::check_schedules::<_, $case>(Emulated::cuda::<f32>);
-            })*
+            mod conforms {
+                use super::*;
+                $(#[test]
+                fn $op() {
+                    case::check::<_, $case>(&Emulated::cuda::<$element>(1), $cases);
+                })*
+            }
+            mod gives_the_same_bits_under_any_schedule {
+                use super::*;
+                $(#[test]
+                fn $op() {
+                    case::check_schedules::<_, $case>(Emulated::cuda::<$element>);
+                })*
+            }
         }
     };
 }
 
-latent_operations! {
-    combine: CombineCase, 100;
+/// Those inside a network, in every type that kernels compute in.
+macro_rules! network_operations {
+    ($($name:ident $element:ty,)*) => {$(
+        operations! { $name, $element:
+            attention: AttentionCase, 40;
+            group_norm: GroupNormCase, 60;
+            layer_norm: LayerNormCase, 60;
+        }
+    )*};
 }
+network_operations! { in_f32 f32, in_f16 f16, in_bf16 bf16, }
+
+operations! { latents, f32: combine: CombineCase, 100; }
