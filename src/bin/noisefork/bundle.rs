@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use noisefork::autoencoder::{self, AutoencoderTiny};
-use noisefork::cpu::Cpu;
 use noisefork::error::{Error, Result};
 use noisefork::nn::Weights;
+use noisefork::ops::Backend;
 use noisefork::sampling::{Betas, Model, ModelSampling};
 use noisefork::tensor::Tensor;
 use noisefork::unet::{self, Added, Prompt, UNet, UNetDenoiser};
@@ -15,9 +15,9 @@ use noisefork::words::Words;
 use crate::files::{Output, TensorFile};
 
 /// Everything that a folder of a model holds.
-pub struct Bundle {
-    unet: Arc<UNet<Cpu>>,
-    autoencoder: Option<AutoencoderTiny<Cpu>>,
+pub struct Bundle<B: Backend> {
+    unet: Arc<UNet<B>>,
+    autoencoder: Option<AutoencoderTiny<B>>,
     words: Option<Words>,
     sampling: ModelSampling,
 }
@@ -94,12 +94,11 @@ fn embedded(name: &str) -> Option<&'static [u8]> {
     }
 }
 
-impl Bundle {
+impl<B: Backend> Bundle<B> {
     /// The model in `folder`: `unet/` as diffusers has it; with `words.json` and `words.safetensors` in it prompts are
     /// words of that table; with an `autoencoder/` beside it latents become pictures. Without a folder, the emoji model.
-    pub fn open(folder: Option<&Path>) -> Result<Self> {
+    pub fn open(backend: Arc<B>, folder: Option<&Path>) -> Result<Self> {
         let source = folder.map_or(Source::Embedded, |folder| Source::Folder(folder.to_owned()));
-        let backend = Arc::new(Cpu::new());
         let config = unet::Config::from_json(&source.expect_text("unet/config.json")?)?;
         let unet = UNet::from_parts(backend.clone(), config, &source.weights("unet", WEIGHTS)?)?;
         let words = match source.text("unet/words.json")? {
@@ -192,7 +191,7 @@ impl Bundle {
     }
 
     /// The model under two prompts, ready to be sampled.
-    pub fn model(&self, positive: Prompt, negative: Prompt) -> Result<Model<'_, Cpu, UNetDenoiser<Cpu>>> {
+    pub fn model(&self, positive: Prompt, negative: Prompt) -> Result<Model<'_, B, UNetDenoiser<B>>> {
         let (unet, sampling) = (self.unet.clone(), self.sampling.clone());
         let denoiser = UNetDenoiser::new(unet, sampling.clone(), positive, negative)?;
         let (backend, latent_scale) = (&**self.unet.backend(), self.latent_scale());

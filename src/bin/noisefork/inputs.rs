@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
-use noisefork::cpu::Cpu;
 use noisefork::error::Result;
+use noisefork::ops::Backend;
 use noisefork::sampling::Model;
 use noisefork::sampling::record::Settings;
 use noisefork::tensor::Tensor;
 use noisefork::unet::UNetDenoiser;
 
 use crate::bundle::Bundle;
+use crate::device::Device;
 use crate::files::TensorFile;
 
 #[derive(Args)]
@@ -34,15 +36,18 @@ pub struct Inputs {
     /// Latents [N, C, H, W] to start from; the first is varied N times
     #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with_all = ["size", "batch"])]
     latent: Option<TensorFile>,
+    /// What computes: cpu, cuda:N, or the first GPU that can be used, else the CPU
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
+    pub device: Device,
 }
 
 impl Inputs {
-    pub fn bundle(&self) -> Result<Bundle> {
-        Bundle::open(self.model.as_deref())
+    pub fn bundle<B: Backend>(&self, backend: Arc<B>) -> Result<Bundle<B>> {
+        Bundle::open(backend, self.model.as_deref())
     }
 
     /// The model under the prompts.
-    pub fn model<'b>(&self, bundle: &'b Bundle) -> Result<Model<'b, Cpu, UNetDenoiser<Cpu>>> {
+    pub fn model<'b, B: Backend>(&self, bundle: &'b Bundle<B>) -> Result<Model<'b, B, UNetDenoiser<B>>> {
         let positive = bundle.prompt(&self.prompt, self.positive.as_ref())?;
         let negative = bundle.prompt(&self.negative_prompt, self.negative.as_ref())?;
         bundle.model(positive, negative)
@@ -63,6 +68,7 @@ impl Inputs {
             ("positive", file(&self.positive)),
             ("negative", file(&self.negative)),
             ("latent", file(&self.latent)),
+            ("device", (self.device != Device::Cpu).then(|| self.device.to_string())),
         ];
         facts.into_iter().filter_map(|(name, fact)| Some((name.to_owned(), fact?))).collect()
     }
@@ -80,6 +86,7 @@ impl From<&BTreeMap<String, String>> for Inputs {
             positive: file("positive"),
             negative: file("negative"),
             latent: file("latent"),
+            device: facts.get("device").and_then(|fact| fact.parse().ok()).unwrap_or(Device::Cpu),
         }
     }
 }

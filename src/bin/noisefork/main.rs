@@ -1,6 +1,8 @@
 //! The `noisefork` command: a thin shell over the library.
 
 mod bundle;
+mod device;
+mod doctor;
 mod files;
 mod inputs;
 mod interrupt;
@@ -33,14 +35,16 @@ enum Command {
     Replay(replay::Arguments),
     Samplers(samplers::Arguments),
     Sigmas(sigmas::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Variations(arguments) => variations::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Variations(mut arguments) => variations::run(&mut arguments).map(|()| ExitCode::SUCCESS),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Samplers(arguments) => samplers::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Sigmas(arguments) => sigmas::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(arguments) => doctor::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,

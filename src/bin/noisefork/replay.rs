@@ -1,11 +1,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
+use noisefork::cpu::Cpu;
 use noisefork::error::{Error, Result};
+use noisefork::ops::Backend;
 use noisefork::sampling::Record;
 use noisefork::tensor::{Shaped, Tensor};
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda;
+use crate::device::{Device, Opened};
 use crate::files::{Output, TensorFile, read_record};
 use crate::inputs::{Inputs, start};
 use crate::interrupt;
@@ -21,6 +27,9 @@ pub struct Arguments {
     /// Only this item of the batch, which the file must hold
     #[arg(long, value_name = "K")]
     item: Option<usize>,
+    /// What computes [default: what did]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<Device>,
     /// Where to write the latents and their record, as safetensors
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -43,9 +52,26 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let first = items.start - held.items.start;
     let before = TensorFile::from(&arguments.file).beside("samples").read()?;
     let before = before.items(first..first + items.len())?;
-    let record = Record { items, ..held };
-    let inputs = Inputs::from(&record.facts);
-    let bundle = inputs.bundle()?;
+    let mut inputs = Inputs::from(&held.facts);
+    inputs.device = arguments.device.unwrap_or(inputs.device);
+    let device = inputs.device.open()?;
+    let record = Record { items, facts: inputs.facts(), ..held };
+    let again = match device {
+        Opened::Cpu => run_on(Arc::new(Cpu::new()), arguments, &inputs, &record)?,
+        #[cfg(feature = "cuda")]
+        Opened::Cuda(driver) => run_on(cuda(*driver), arguments, &inputs, &record)?,
+    };
+    Ok(verdict(&before, &again))
+}
+
+/// Makes the items of a record again, and writes them where it was asked for.
+fn run_on<B: Backend>(
+    backend: Arc<B>,
+    arguments: &Arguments,
+    inputs: &Inputs,
+    record: &Record,
+) -> Result<Tensor> {
+    let bundle = inputs.bundle(backend)?;
     let latent = inputs.latent()?.map_or_else(|| Tensor::try_zeros(record.shape), Ok)?;
     let mut model = inputs.model(&bundle)?;
     let (out, picture) =
@@ -60,14 +86,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     drop(bar);
 
     if let Some(out) = out {
-        out.write_tensors(&[("samples", &samples)], &record)?;
+        out.write_tensors(&[("samples", &samples)], record)?;
     }
     if let Some(picture) = picture
         && let Some(images) = bundle.decode(&samples)?
     {
         picture.write_png(&sheet(None, &pictures(&images, &record.settings, record.items.start)))?;
     }
-    Ok(verdict(&before, &samples))
+    Ok(samples)
 }
 
 fn verdict(before: &Tensor, again: &Tensor) -> ExitCode {

@@ -1,14 +1,20 @@
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::Args;
+use noisefork::cpu::Cpu;
 use noisefork::error::{Error, Result};
+use noisefork::ops::Backend;
 use noisefork::sampling::lineage::Lineage;
 use noisefork::sampling::record::Settings;
 use noisefork::sampling::{KSampler, ModelSampling, Profile, Record, Sampler, Scheduler, Variations};
 use noisefork::tensor::{Shaped, Tensor};
 
 use crate::bundle::Bundle;
+use crate::device::Opened;
+#[cfg(feature = "cuda")]
+use crate::device::cuda;
 use crate::files::Output;
 use crate::inputs::{Inputs, start};
 use crate::interrupt;
@@ -83,8 +89,16 @@ impl FromStr for Size {
     }
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    let bundle = arguments.inputs.bundle()?;
+pub fn run(arguments: &mut Arguments) -> Result<()> {
+    match arguments.inputs.device.open()? {
+        Opened::Cpu => run_on(Arc::new(Cpu::new()), arguments),
+        #[cfg(feature = "cuda")]
+        Opened::Cuda(driver) => run_on(cuda(*driver), arguments),
+    }
+}
+
+fn run_on<B: Backend>(backend: Arc<B>, arguments: &Arguments) -> Result<()> {
+    let bundle = arguments.inputs.bundle(backend)?;
     let latent = arguments.latent(&bundle)?;
     let whole = arguments.record(&bundle, &latent)?;
     let items = arguments.shard.map_or(Ok(whole.items.clone()), |shard| shard.items(whole.shape[0]))?;
@@ -152,7 +166,7 @@ impl Arguments {
     }
 
     /// The record of the whole batch.
-    fn record(&self, bundle: &Bundle, latent: &Tensor) -> Result<Record> {
+    fn record<B: Backend>(&self, bundle: &Bundle<B>, latent: &Tensor) -> Result<Record> {
         let (sampling, shape) = (bundle.sampling(), latent.shape());
         let &[batch, channels, height, width] = &*shape else {
             let expected = "[N, C, H, W]".into();
@@ -175,7 +189,11 @@ impl Arguments {
     }
 
     /// The composition taken to its end, for comparison.
-    fn composition(&self, bundle: &Bundle, [_, channels, height, width]: [usize; 4]) -> Result<Record> {
+    fn composition<B: Backend>(
+        &self,
+        bundle: &Bundle<B>,
+        [_, channels, height, width]: [usize; 4],
+    ) -> Result<Record> {
         let settings = if self.repaired.repaired {
             Settings::Lineages(vec![self.lineage()])
         } else {
@@ -186,7 +204,7 @@ impl Arguments {
         Record::new(settings, bundle.sampling(), [1, channels, height, width], self.inputs.facts())
     }
 
-    fn latent(&self, bundle: &Bundle) -> Result<Tensor> {
+    fn latent<B: Backend>(&self, bundle: &Bundle<B>) -> Result<Tensor> {
         if let Some(latent) = self.inputs.latent()? {
             return Ok(latent);
         }
@@ -199,7 +217,11 @@ impl Arguments {
     }
 
     /// The files to write, made ready before any work is done.
-    fn outputs(&self, bundle: &Bundle, items: usize) -> Result<(Option<Output>, Option<Output>)> {
+    fn outputs<B: Backend>(
+        &self,
+        bundle: &Bundle<B>,
+        items: usize,
+    ) -> Result<(Option<Output>, Option<Output>)> {
         let image = match (&self.image, &self.out) {
             (None, None) if bundle.has_autoencoder() => Some("variations.png".into()),
             (None, None) => {
