@@ -30,16 +30,30 @@ pub(super) fn for_each_block<T: Send>(
     });
 }
 
+/// Calls both, on the current rayon pool if `flops`, the work of both, is worth that.
+pub(super) fn join(flops: u64, a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
+    if flops < WORTH_SHARING {
+        a();
+        b();
+    } else {
+        rayon::join(a, b);
+    }
+}
+
 thread_local! {
     static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// Lends `f` this thread's scratch memory, `values` numbers of arbitrary content, kept from call to call.
+/// Lends `f` this thread's scratch memory, `values` numbers of arbitrary content from the start of a cache line, kept
+/// from call to call.
 pub(super) fn with_scratch(values: usize, f: impl FnOnce(&mut [f32])) {
+    const LINE: usize = 64;
     let mut scratch = SCRATCH.take();
-    if scratch.len() < values {
-        scratch.resize(values, 0.0);
+    let most = values + LINE / size_of::<f32>();
+    if scratch.len() < most {
+        scratch.resize(most, 0.0);
     }
-    f(&mut scratch[..values]);
+    let first = scratch.as_ptr().align_offset(LINE);
+    f(&mut scratch[first..][..values]);
     SCRATCH.set(scratch);
 }

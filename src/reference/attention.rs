@@ -14,11 +14,12 @@ pub(super) fn attention<F: Real, S: Element>(op: &Attention<'_, Reference<F, S>>
                 let q = head(&op.q, n * queries + t, h, depth);
                 let key = |s| head(&op.k, n * keys + s, h, depth);
                 let scores = (0..keys).map(|s| dot(F::default(), q, key(s)) / root);
-                let weights = softmax(scores.collect());
+                // Operands of the second product, so stored like those of the first.
+                let weights: Vec<S> = softmax(scores.collect()).into_iter().map(store).collect();
                 for d in 0..depth {
                     let mut sum = F::default();
                     for (s, &weight) in weights.iter().enumerate() {
-                        sum += weight * load(head(&op.v, n * keys + s, h, depth)[d]);
+                        sum += load::<F, S>(weight) * load(head(&op.v, n * keys + s, h, depth)[d]);
                     }
                     y[offset([items, queries, op.heads, depth], [n, t, h, d])] = store(sum);
                 }

@@ -60,8 +60,8 @@ pub trait Case: Debug + Clone + Sync {
     /// Computes it from inputs that `S` can hold. The output starts as NaN, so what is left unwritten shows.
     fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64>;
 
-    /// What the largest error may exceed twice the rival's by, given the right values.
-    fn floor(&self, oracle: &[f64]) -> f64;
+    /// What the largest error may exceed twice the rival's by, given the right values, which are stored in `S`.
+    fn floor<S: Element>(&self, oracle: &[f64]) -> f64;
 
     /// Cases with enough work that a backend shares it among threads.
     fn large() -> Vec<Self>;
@@ -75,6 +75,13 @@ pub fn few_ulp(scale: f64) -> f64 {
     4.0 * f64::from(f32::EPSILON) * scale
 }
 
+/// Half a unit in the last place of `S`, where `scale` ends a power of two.
+pub fn half_ulp<S: Element>(scale: f64) -> f64 {
+    let tells = |step: &f64| S::from_f64(1.0 + step).to_f64() > 1.0;
+    let steps = (0..).map(|n| 0.5_f64.powi(n)).take_while(tells);
+    steps.last().map_or(0.0, |ulp| scale * ulp / 4.0)
+}
+
 /// The largest magnitude.
 pub fn largest<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
     values.into_iter().fold(0.0, |largest, value| largest.max(value.abs()))
@@ -86,7 +93,7 @@ pub fn conforms<B: Tested, C: Case>(backend: &B, case: &C) -> Result<(), String>
     let oracle = case.run::<B::Storage, _>(&Reference::<f64>::new());
     let rival = case.run::<B::Storage, _>(&B::Rival::default());
     let subject = Subject { case, shape: &oracle.shape() };
-    judge(subject, got.data(), oracle.data(), rival.data(), case.floor(oracle.data()))
+    judge(subject, got.data(), oracle.data(), rival.data(), case.floor::<B::Storage>(oracle.data()))
 }
 
 /// Holds `backend` to the oracle on the large cases and on `cases` random ones, the same in every run unless

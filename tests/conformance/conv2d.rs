@@ -83,7 +83,7 @@ impl Case for Conv2dCase {
 
     /// The largest output, or how large the sums would be if nothing in them cancelled: the same convolution of squares,
     /// and the root.
-    fn floor(&self, oracle: &[f64]) -> f64 {
+    fn floor<S: Element>(&self, oracle: &[f64]) -> f64 {
         let inputs = self.inputs();
         let squares = Inputs {
             x: squared(&inputs.x),

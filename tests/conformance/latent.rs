@@ -28,7 +28,7 @@ impl Case for CombineCase {
     }
 
     /// The terms' size, for they may cancel.
-    fn floor(&self, _: &[f64]) -> f64 {
+    fn floor<S: Element>(&self, _: &[f64]) -> f64 {
         few_ulp(self.coefficients.iter().map(|c| f64::from(c * c)).sum::<f64>().sqrt())
     }
 
@@ -70,7 +70,7 @@ impl Case for BlendCase {
     }
 
     /// Both sides are at most 1.
-    fn floor(&self, _: &[f64]) -> f64 {
+    fn floor<S: Element>(&self, _: &[f64]) -> f64 {
         few_ulp(1.0)
     }
 

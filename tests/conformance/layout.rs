@@ -26,7 +26,7 @@ impl Case for ConcatCase {
     }
 
     /// Nothing is computed.
-    fn floor(&self, _: &[f64]) -> f64 {
+    fn floor<S: Element>(&self, _: &[f64]) -> f64 {
         0.0
     }
 
@@ -69,7 +69,7 @@ impl Case for EnterCase {
     }
 
     /// One rounding, the rival's.
-    fn floor(&self, _: &[f64]) -> f64 {
+    fn floor<S: Element>(&self, _: &[f64]) -> f64 {
         0.0
     }
 
@@ -118,7 +118,7 @@ impl Case for LeaveCase {
     }
 
     /// Nothing is computed.
-    fn floor(&self, _: &[f64]) -> f64 {
+    fn floor<S: Element>(&self, _: &[f64]) -> f64 {
         0.0
     }
 

@@ -58,7 +58,7 @@ impl Case for LinearCase {
 
     /// The largest output, or how large the sums would be if nothing in them cancelled: the same layer on squares, and
     /// the root.
-    fn floor(&self, oracle: &[f64]) -> f64 {
+    fn floor<S: Element>(&self, oracle: &[f64]) -> f64 {
         let inputs = self.inputs();
         let squares = Inputs {
             x: squared(&inputs.x),

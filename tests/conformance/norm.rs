@@ -45,8 +45,8 @@ impl Case for GroupNormCase {
         backend.tensor(&y)
     }
 
-    fn floor(&self, oracle: &[f64]) -> f64 {
-        floor(oracle, &inputs::<f32>(self.seed, self.x, self.spread)[2])
+    fn floor<S: Element>(&self, oracle: &[f64]) -> f64 {
+        floor(oracle, &inputs::<S>(self.seed, self.x, self.spread)[2])
     }
 
     fn large() -> Vec<Self> {
@@ -89,8 +89,8 @@ impl Case for LayerNormCase {
         backend.tensor(&y)
     }
 
-    fn floor(&self, oracle: &[f64]) -> f64 {
-        floor(oracle, &inputs::<f32>(self.seed, self.x, self.spread)[2])
+    fn floor<S: Element>(&self, oracle: &[f64]) -> f64 {
+        floor(oracle, &inputs::<S>(self.seed, self.x, self.spread)[2])
     }
 
     fn large() -> Vec<Self> {
