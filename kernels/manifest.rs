@@ -77,12 +77,45 @@ pub const FILES: &[File] = &[
         architectures: &[],
     },
     File {
+        name: "blend",
+        kernels: &[Kernel {
+            name: "blend",
+            elements: LATENTS,
+            args: &["*const f32", "*const f32", "*const f32", "*mut f32", "u32", "u32", "u32", "u32", "u32"],
+            uses: &[Uses::WideLoads],
+        }],
+        flags: &[],
+        architectures: &[],
+    },
+    File {
         name: "combine",
         kernels: &[Kernel {
             name: "combine",
             elements: LATENTS,
             args: &["Terms", "*mut f32", "u32"],
             uses: &[Uses::WideLoads],
+        }],
+        flags: &[],
+        architectures: &[],
+    },
+    File {
+        name: "concat",
+        kernels: &[Kernel {
+            name: "concat",
+            elements: ELEMENTS,
+            args: &["*const E", "*const E", "*mut E", "u32", "u32", "u32", "u32"],
+            uses: &[Uses::WideLoads],
+        }],
+        flags: &[],
+        architectures: &[],
+    },
+    File {
+        name: "enter",
+        kernels: &[Kernel {
+            name: "enter",
+            elements: ELEMENTS,
+            args: &["*const f32", "*mut E", "f32", "u32", "u32", "u32", "u32", "u32", "u32"],
+            uses: &[],
         }],
         flags: &[],
         architectures: &[],
@@ -119,6 +152,17 @@ pub const FILES: &[File] = &[
             elements: ELEMENTS,
             args: &["*const E", "*const E", "*const E", "*mut E", "u32", "u32", "f32"],
             uses: &[Uses::WideLoads],
+        }],
+        flags: &[],
+        architectures: &[],
+    },
+    File {
+        name: "leave",
+        kernels: &[Kernel {
+            name: "leave",
+            elements: ELEMENTS,
+            args: &["*const E", "*mut f32", "u32", "u32", "u32"],
+            uses: &[],
         }],
         flags: &[],
         architectures: &[],

@@ -88,6 +88,8 @@ void* emulator_alloc(Machine* m, size_t bytes) { return allocate(*m, bytes); }
 
 bool emulator_free(Machine* m, void* p) { return release(*m, p); }
 
+bool emulator_renew(Machine* m, void* p, size_t bytes) { return renew(*m, p, bytes); }
+
 bool emulator_copy_to(Machine* m, void* to, const void* from, size_t bytes, char* error, size_t size) {
   if (!is_device_memory(*m, to, bytes)) {
     say("a copy to what is no device memory", error, size);

@@ -90,6 +90,7 @@ struct Cell {
 
 struct Allocation {
   size_t bytes;
+  size_t room;      // what was allocated; less may be in use
   uint32_t number;  // in order of allocation, for reports
 };
 
@@ -203,6 +204,7 @@ bool find_place(const void* p, size_t bytes, const char* what, Site site, Place&
 // Of the host's side: no address is checked.
 void* allocate(Machine&, size_t bytes);
 bool release(Machine&, void* p);
+bool renew(Machine&, void* p, size_t bytes);
 bool is_device_memory(Machine&, const void* p, size_t bytes);
 void mark_initialised(Machine&, const void* p, size_t bytes);
 size_t first_unwritten(Machine&, const void* p, size_t bytes);

@@ -52,7 +52,7 @@ void* allocate(Machine& m, size_t bytes) {
   unsigned char* p = heap.base + heap.used;
   heap.used = next;
   memset(p, POISON, bytes);
-  heap.allocations.emplace(p, Allocation{bytes, ++heap.count});
+  heap.allocations.emplace(p, Allocation{bytes, bytes, ++heap.count});
   return p;
 }
 
@@ -66,10 +66,20 @@ bool release(Machine& m, void* p) {
   Heap& heap = m.heap;
   const auto found = heap.allocations.find((unsigned char*)p);
   if (found == heap.allocations.end()) return false;
-  forget_pages(p, found->second.bytes);
-  forget_pages(heap_cell(heap, p), shadow_bytes(found->second.bytes));
+  forget_pages(p, found->second.room);
+  forget_pages(heap_cell(heap, p), shadow_bytes(found->second.room));
   heap.allocations.erase(found);
   heap.last = nullptr;
+  return true;
+}
+
+// An allocation that lies unused has 0 bytes.
+bool renew(Machine& m, void* p, size_t bytes) {
+  const auto found = m.heap.allocations.find((unsigned char*)p);
+  if (found == m.heap.allocations.end() || bytes > found->second.room) return false;
+  found->second.bytes = bytes;
+  memset(p, POISON, bytes);
+  memset((void*)heap_cell(m.heap, p), 0, shadow_bytes(bytes + GRANULE - 1));
   return true;
 }
 

@@ -65,6 +65,7 @@ unsafe extern "C" {
         error: *mut c_char,
         size: usize,
     ) -> bool;
+    fn emulator_renew(machine: *mut Machine, p: *mut c_void, bytes: usize) -> bool;
     fn emulator_launch(
         machine: *mut Machine,
         name: *const c_char,
@@ -107,6 +108,17 @@ impl Device {
         // SAFETY: the machine is alive as long as `self`, and locked; it looks the address up before it uses it.
         let freed = self.with(|machine| unsafe { emulator_free(machine, address as *mut c_void) })?;
         if freed { Ok(()) } else { Err("what is freed is no allocation".to_owned()) }
+    }
+
+    /// Makes an allocation one of `bytes` bytes that nothing has been written to, for what hands out memory again.
+    ///
+    /// # Errors
+    /// If it is not the start of an allocation, or too small.
+    pub fn renew(&self, address: u64, bytes: usize) -> Result<(), String> {
+        // SAFETY: the machine is alive as long as `self`, and locked; it looks the address up before it uses it.
+        let renewed =
+            self.with(|machine| unsafe { emulator_renew(machine, address as *mut c_void, bytes) })?;
+        if renewed { Ok(()) } else { Err(format!("what is renewed is no allocation of {bytes} bytes")) }
     }
 
     /// Copies from the host.

@@ -1,6 +1,6 @@
 use bytemuck::{Pod, Zeroable};
 
-use super::launch::{Launcher, Plan, args, launch};
+use super::launch::{Launcher, Plan, args};
 use super::{Compute, Cuda, DeviceTensor};
 use crate::error::{Error, Result};
 use crate::ops::{Attention, Columns};
@@ -117,7 +117,7 @@ fn extents(op: &Attention<'_, impl crate::ops::Backend>, element_bytes: usize) -
 }
 
 pub(super) fn attention<L: Launcher, E: Compute>(
-    launcher: &L,
+    cuda: &Cuda<L, E>,
     op: &Attention<'_, Cuda<L, E>>,
     y: &mut DeviceTensor<L, E>,
 ) -> Result<()> {
@@ -126,7 +126,7 @@ pub(super) fn attention<L: Launcher, E: Compute>(
     let pointer = |columns: &Columns<'_, Cuda<L, E>>| {
         columns.tensor.pointer() + (columns.first * size_of::<E>()) as u64
     };
-    launch(launcher, &plan, args![pointer(&op.q), pointer(&op.k), pointer(&op.v), y.pointer(), extents])
+    cuda.launch(&plan, args![pointer(&op.q), pointer(&op.k), pointer(&op.v), y.pointer(), extents])
 }
 
 #[cfg(test)]

@@ -1,13 +1,11 @@
 use bytemuck::{Pod, Zeroable};
 
-use super::launch::{Launcher, Plan, args, launch};
-use super::{Compute, Cuda, DeviceTensor};
-use crate::error::{Error, Result};
+use super::launch::{args, count};
+use super::{Compute, Cuda, DeviceTensor, Launcher, Plan};
+use crate::error::Result;
 use crate::ops::Combine;
 use crate::tensor::{DType, Shaped};
 
-/// Threads of a block.
-const THREADS: u32 = 256;
 /// Values of a thread: 16 bytes.
 const VALUES: u32 = 4;
 /// Terms of one launch.
@@ -35,38 +33,25 @@ impl Terms {
 }
 
 fn plan(n: u32) -> Plan {
-    let grid = [n.div_ceil(VALUES * THREADS), 1, 1];
-    Plan { kernel: "combine", element: DType::F32, grid, block: [THREADS, 1, 1], shared_memory: 0 }
+    Plan::one_thread_each("combine", DType::F32, n.div_ceil(VALUES))
 }
 
+/// More terms than one launch takes are added to what came of those before.
 pub(super) fn combine<L: Launcher, E: Compute>(
-    launcher: &L,
+    cuda: &Cuda<L, E>,
     op: &Combine<'_, Cuda<L, E>>,
     y: &mut DeviceTensor<L, f32>,
 ) -> Result<()> {
     let n = count("combine", y.shape().elements())?;
-    let plan = plan(n);
-    let pointers = |terms: &[(f32, &DeviceTensor<L, f32>)]| -> Vec<(f32, u64)> {
-        terms.iter().map(|(coefficient, x)| (*coefficient, x.pointer())).collect()
-    };
-    let (first, rest) = op.terms.split_at(op.terms.len().min(MOST_TERMS));
-    launch(launcher, &plan, args![Terms::new(pointers(first).into_iter()), y.pointer(), n])?;
-    for more in rest.chunks(MOST_TERMS - 1) {
-        let terms = Terms::new([(1.0, y.pointer())].into_iter().chain(pointers(more)));
-        launch(launcher, &plan, args![terms, y.pointer(), n])?;
+    let mut terms = op.terms.iter().map(|(coefficient, x)| (*coefficient, x.pointer())).peekable();
+    let first = Terms::new(terms.by_ref().take(MOST_TERMS));
+    cuda.launch(&plan(n), args![first, y.pointer(), n])?;
+    while terms.peek().is_some() {
+        let sum = std::iter::once((1.0, y.pointer()));
+        let more = Terms::new(sum.chain(terms.by_ref().take(MOST_TERMS - 1)));
+        cuda.launch(&plan(n), args![more, y.pointer(), n])?;
     }
     Ok(())
-}
-
-/// A number of values as kernels count them, with room for the threads past the last.
-pub(super) fn count(op: &'static str, elements: usize) -> Result<u32> {
-    match u32::try_from(elements) {
-        Ok(n) if n <= 1 << 31 => Ok(n),
-        _ => {
-            let (what, expected) = ("elements", "at most 2^31".into());
-            Err(Error::Value { op, what, expected, got: elements.to_string() })
-        }
-    }
 }
 
 #[cfg(test)]

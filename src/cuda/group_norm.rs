@@ -1,7 +1,7 @@
 use bytemuck::{Pod, Zeroable};
 
-use super::combine::count;
-use super::launch::{Buffer, Launcher, Plan, args, launch};
+use super::launch::count;
+use super::launch::{Buffer, Launcher, Plan, args};
 use super::{Compute, Cuda, DeviceTensor};
 use crate::error::Result;
 use crate::ops::{Activation, GroupNorm};
@@ -73,14 +73,13 @@ pub(super) fn group_norm<L: Launcher, E: Compute>(
         activation: activation(op.activation),
         eps: op.eps,
     };
-    let launcher = &*cuda.launcher;
     let [x, gamma, beta] = [op.x, op.gamma, op.beta].map(DeviceTensor::pointer);
     match plan(E::DTYPE, shape, sizes.groups)? {
-        Plans::OnChip(plan) => launch(launcher, &plan, args![x, gamma, beta, y.pointer(), sizes]),
+        Plans::OnChip(plan) => cuda.launch(&plan, args![x, gamma, beta, y.pointer(), sizes]),
         Plans::Chunks { moments, apply, workspace } => {
-            let between = Buffer::new::<u8>(&cuda.launcher, workspace)?;
-            launch(launcher, &moments, args![x, between.pointer(), sizes])?;
-            launch(launcher, &apply, args![x, gamma, beta, between.pointer(), y.pointer(), sizes])
+            let between = Buffer::new::<u8>(&cuda.pool, workspace)?;
+            cuda.launch(&moments, args![x, between.pointer(), sizes])?;
+            cuda.launch(&apply, args![x, gamma, beta, between.pointer(), y.pointer(), sizes])
         }
     }
 }

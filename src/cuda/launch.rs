@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytemuck::Pod;
 
 use crate::error::{Error, Result};
+use crate::pool::{Lease, Memory, Pool};
 use crate::tensor::DType;
 
-/// How one kernel is launched: what an operation's plan comes to. A function of shapes alone.
+/// How one kernel is launched. What an operation plans is a function of shapes alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Plan {
     /// The kernel's name in `kernels/manifest.rs`.
@@ -20,6 +21,29 @@ pub struct Plan {
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory of a block.
     pub shared_memory: u32,
+}
+
+impl Plan {
+    /// One thread for each of `n` pieces of work, in blocks of 256, without shared memory.
+    pub(super) fn one_thread_each(kernel: &'static str, element: DType, n: u32) -> Self {
+        const THREADS: u32 = 256;
+        let grid = [n.div_ceil(THREADS), 1, 1];
+        Plan { kernel, element, grid, block: [THREADS, 1, 1], shared_memory: 0 }
+    }
+}
+
+/// A number of values as kernels count them, with room for the threads past the last.
+///
+/// # Errors
+/// [`Error::Value`] for more than 2^31.
+pub(super) fn count(op: &'static str, elements: usize) -> Result<u32> {
+    match u32::try_from(elements) {
+        Ok(n) if n <= 1 << 31 => Ok(n),
+        _ => {
+            let (what, expected) = ("elements", "at most 2^31".into());
+            Err(Error::Value { op, what, expected, got: elements.to_string() })
+        }
+    }
 }
 
 /// A device, or what stands for one: memory, and a stream on which launches and copies follow one another.
@@ -76,6 +100,12 @@ pub unsafe trait Launcher: Send + Sync {
     /// allocations.
     unsafe fn launch(&self, plan: &Plan, args: &[&[u8]]) -> Result<()>;
 
+    /// Told that memory of a pool holds something new from here on, of `bytes` bytes: what checks accesses forgets what
+    /// was there. Others need not know.
+    fn renew(&self, pointer: u64, bytes: usize) {
+        let _ = (pointer, bytes);
+    }
+
     /// From here on, launches and copies within the device are written down instead of done.
     ///
     /// # Errors
@@ -102,69 +132,109 @@ macro_rules! args {
 }
 pub(super) use args;
 
-/// Runs `plan`, unless its grid is empty.
+/// Runs `plan`, whose grid is not empty.
 pub(super) fn launch<L: Launcher>(launcher: &L, plan: &Plan, args: &[&[u8]]) -> Result<()> {
-    if plan.grid.contains(&0) {
-        return Ok(());
-    }
     // SAFETY: the types are those of the manifest, which a test holds to the kernels' own, and the pointers are those of
     // tensors that the operation borrows. That a kernel stays within them for every shape that `check` lets through is
     // what the emulator checks, access by access.
     unsafe { launcher.launch(plan, args) }
 }
 
-/// Device memory that is given back when it is dropped.
-#[derive(Debug)]
+/// The memory of a launcher's device, as a pool takes it.
+pub(super) struct DeviceMemory<L>(Arc<L>);
+
+/// A piece of it; the default is none.
+pub(super) struct Block<L: Launcher>(Option<(Arc<L>, u64)>);
+
+/// Device memory on loan from a pool.
 pub(super) struct Buffer<L: Launcher> {
-    launcher: Arc<L>,
-    pointer: u64,
+    lease: Lease<DeviceMemory<L>>,
     bytes: usize,
+}
+
+impl<L> DeviceMemory<L> {
+    pub(super) fn new(launcher: Arc<L>) -> Self {
+        DeviceMemory(launcher)
+    }
+}
+
+impl<L> Clone for DeviceMemory<L> {
+    fn clone(&self) -> Self {
+        DeviceMemory(self.0.clone())
+    }
+}
+
+impl<L: Launcher> Memory for DeviceMemory<L> {
+    type Block = Block<L>;
+
+    fn allocate(&self, bytes: usize) -> Result<Block<L>> {
+        let pointer = self.0.alloc(bytes)?;
+        Ok(Block(Some((self.0.clone(), pointer))))
+    }
+}
+
+impl<L: Launcher> Default for Block<L> {
+    fn default() -> Self {
+        Block(None)
+    }
+}
+
+impl<L: Launcher> Drop for Block<L> {
+    fn drop(&mut self) {
+        if let Block(Some((launcher, pointer))) = self {
+            // SAFETY: it came from `alloc`, and every launch that used it has borrowed it.
+            unsafe { launcher.free(*pointer) }
+        }
+    }
 }
 
 impl<L: Launcher> Buffer<L> {
     /// Memory for so many values.
-    pub(super) fn new<T>(launcher: &Arc<L>, values: usize) -> Result<Self> {
-        let bytes = values.checked_mul(size_of::<T>()).ok_or_else(|| Error::Value {
-            op: "cuda",
-            what: "memory",
-            expected: "few enough values to count their bytes".into(),
-            got: values.to_string(),
-        })?;
-        // A driver refuses to allocate nothing.
-        let pointer = launcher.alloc(bytes.max(1))?;
-        Ok(Buffer { launcher: launcher.clone(), pointer, bytes })
+    pub(super) fn new<T>(pool: &Pool<DeviceMemory<L>>, values: usize) -> Result<Self> {
+        let bytes = values.saturating_mul(size_of::<T>());
+        let lease = pool.take(bytes)?;
+        if let Block(Some((launcher, pointer))) = lease.memory() {
+            launcher.renew(*pointer, bytes);
+        }
+        Ok(Buffer { lease, bytes })
     }
 
+    /// Where it lies; 0 in a rehearsal.
     pub(super) fn pointer(&self) -> u64 {
-        self.pointer
+        self.lease.memory().0.as_ref().map_or(0, |&(_, pointer)| pointer)
     }
 
     /// Copies over all of it; as many values as it holds.
     pub(super) fn write<T: Pod>(&mut self, values: &[T]) -> Result<()> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         assert_eq!(bytes.len(), self.bytes, "shapes were compared before");
-        if bytes.is_empty() {
-            return Ok(());
+        match self.lease.memory() {
+            // SAFETY: it is live, and at least as long as the bytes.
+            Block(Some((launcher, pointer))) if !bytes.is_empty() => unsafe {
+                launcher.copy_to(*pointer, bytes)
+            },
+            _ => Ok(()),
         }
-        // SAFETY: it is live, and as long as the bytes are.
-        unsafe { self.launcher.copy_to(self.pointer, bytes) }
     }
 
     /// Copies all of it; as many values as it holds.
     pub(super) fn read<T: Pod>(&self, values: &mut [T]) -> Result<()> {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
         assert_eq!(bytes.len(), self.bytes, "values were counted before");
-        if bytes.is_empty() {
-            return Ok(());
+        match self.lease.memory() {
+            // SAFETY: it is live, and at least as long as the bytes; every operation writes all of its output.
+            Block(Some((launcher, pointer))) if !bytes.is_empty() => unsafe {
+                launcher.copy_from(*pointer, bytes)
+            },
+            _ => Ok(()),
         }
-        // SAFETY: it is live, and as long as the bytes are; every operation writes all of its output.
-        unsafe { self.launcher.copy_from(self.pointer, bytes) }
     }
 }
 
 impl<L: Launcher> Drop for Buffer<L> {
     fn drop(&mut self) {
-        // SAFETY: it came from `alloc`, and every launch that uses it has borrowed it.
-        unsafe { self.launcher.free(self.pointer) }
+        if let Block(Some((launcher, pointer))) = self.lease.memory() {
+            launcher.renew(*pointer, 0);
+        }
     }
 }

@@ -1,5 +1,5 @@
-use super::combine::count;
-use super::launch::{Launcher, Plan, args, launch};
+use super::launch::count;
+use super::launch::{Launcher, Plan, args};
 use super::{Compute, Cuda, DeviceTensor};
 use crate::error::Result;
 use crate::ops::LayerNorm;
@@ -16,14 +16,14 @@ fn plan(element: DType, rows: u32) -> Plan {
 }
 
 pub(super) fn layer_norm<L: Launcher, E: Compute>(
-    launcher: &L,
+    cuda: &Cuda<L, E>,
     op: &LayerNorm<'_, Cuda<L, E>>,
     y: &mut DeviceTensor<L, E>,
 ) -> Result<()> {
     let shape = y.shape();
     let (rows, channels) = (count(OP, shape.rows())?, count(OP, shape.channels())?);
     let [x, gamma, beta] = [op.x, op.gamma, op.beta].map(DeviceTensor::pointer);
-    launch(launcher, &plan(E::DTYPE, rows), args![x, gamma, beta, y.pointer(), rows, channels, op.eps])
+    cuda.launch(&plan(E::DTYPE, rows), args![x, gamma, beta, y.pointer(), rows, channels, op.eps])
 }
 
 #[cfg(test)]

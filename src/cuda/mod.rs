@@ -5,12 +5,16 @@
 //! folder.
 
 mod attention;
+mod blend;
 mod combine;
+mod concat;
 #[cfg(feature = "cuda")]
 pub mod driver;
+mod enter;
 mod group_norm;
 pub mod launch;
 mod layer_norm;
+mod leave;
 /// The kernels that there are.
 #[path = "../../kernels/manifest.rs"]
 pub mod manifest;
@@ -21,29 +25,44 @@ use std::sync::Arc;
 
 #[cfg(feature = "cuda")]
 pub use driver::Driver;
-pub use launch::Launcher;
+pub use launch::{Launcher, Plan};
 pub use tensor::{Compute, DeviceTensor};
+
+use launch::DeviceMemory;
 
 use crate::error::{Error, Result};
 use crate::ops::{
     Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, LayerNorm, Leave, Linear,
     expect_shape, expect_weight,
 };
-use crate::pool::Usage;
+use crate::pool::{Pool, Usage};
 use crate::tensor::{Shape, Shaped, Tensor};
 
 /// A GPU that computes in `E`, behind a launcher.
-#[derive(Debug)]
-pub struct Cuda<L, E> {
+pub struct Cuda<L: Launcher, E> {
     launcher: Arc<L>,
-    rehearses: bool,
+    pool: Pool<DeviceMemory<L>>,
     element: PhantomData<E>,
 }
 
 impl<L: Launcher, E: Compute> Cuda<L, E> {
     /// The device that `launcher` launches on.
     pub fn new(launcher: Arc<L>) -> Self {
-        Cuda { launcher, rehearses: false, element: PhantomData }
+        let pool = Pool::new(DeviceMemory::new(launcher.clone()));
+        Cuda { launcher, pool, element: PhantomData }
+    }
+
+    /// The same device with another pool.
+    fn with_pool(&self, pool: Pool<DeviceMemory<L>>) -> Self {
+        Cuda { launcher: self.launcher.clone(), pool, element: PhantomData }
+    }
+
+    /// Runs a kernel with the arguments that the manifest has for it, unless there is nothing to do.
+    fn launch(&self, plan: &Plan, args: &[&[u8]]) -> Result<()> {
+        if self.pool.rehearses() || plan.grid.contains(&0) {
+            return Ok(());
+        }
+        launch::launch(&*self.launcher, plan, args)
     }
 }
 
@@ -58,10 +77,10 @@ impl<L: Launcher, E: Compute> Backend for Cuda<L, E> {
     type Weight = DeviceTensor<L, E>;
 
     fn empty(&self, shape: Shape) -> Result<DeviceTensor<L, E>> {
-        DeviceTensor::empty(&self.launcher, shape)
+        DeviceTensor::empty(&self.pool, shape)
     }
     fn latent(&self, shape: Shape) -> Result<DeviceTensor<L, f32>> {
-        DeviceTensor::empty(&self.launcher, shape)
+        DeviceTensor::empty(&self.pool, shape)
     }
     fn upload(&self, host: &Tensor) -> Result<DeviceTensor<L, E>> {
         let mut tensor = self.empty(host.shape())?;
@@ -81,13 +100,13 @@ impl<L: Launcher, E: Compute> Backend for Cuda<L, E> {
     }
 
     fn rehearsal(&self) -> Self {
-        Cuda { rehearses: true, ..Cuda::new(self.launcher.clone()) }
+        self.with_pool(self.pool.rehearsal())
     }
     fn stocked(&self) -> Result<Self> {
-        Ok(Cuda::new(self.launcher.clone()))
+        Ok(self.with_pool(self.pool.stocked()?))
     }
     fn usage(&self) -> Usage {
-        Usage::default()
+        self.pool.usage()
     }
 
     fn linear(&self, op: &Linear<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
@@ -104,33 +123,30 @@ impl<L: Launcher, E: Compute> Backend for Cuda<L, E> {
     }
     fn layer_norm(&self, op: &LayerNorm<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("layer_norm", "y", y.shape(), op.check()?)?;
-        layer_norm::layer_norm(&*self.launcher, op, y)
+        layer_norm::layer_norm(self, op, y)
     }
     fn attention(&self, op: &Attention<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("attention", "y", y.shape(), op.check()?)?;
-        attention::attention(&*self.launcher, op, y)
+        attention::attention(self, op, y)
     }
     fn concat(&self, op: &Concat<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("concat", "y", y.shape(), op.check()?)?;
-        no_kernel("concat")
+        concat::concat(self, op, y)
     }
     fn enter(&self, op: &Enter<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("enter", "y", y.shape(), op.check()?)?;
-        no_kernel("enter")
+        enter::enter(self, op, y)
     }
     fn leave(&self, op: &Leave<'_, Self>, y: &mut DeviceTensor<L, f32>) -> Result<()> {
         expect_shape("leave", "y", y.shape(), op.check()?)?;
-        no_kernel("leave")
+        leave::leave(self, op, y)
     }
     fn combine(&self, op: &Combine<'_, Self>, y: &mut DeviceTensor<L, f32>) -> Result<()> {
         expect_shape("combine", "y", y.shape(), op.check()?)?;
-        if self.rehearses {
-            return Ok(());
-        }
-        combine::combine(&*self.launcher, op, y)
+        combine::combine(self, op, y)
     }
     fn blend(&self, op: &Blend<'_, Self>, y: &mut DeviceTensor<L, f32>) -> Result<()> {
         expect_shape("blend", "y", y.shape(), op.check()?)?;
-        no_kernel("blend")
+        blend::blend(self, op, y)
     }
 }

@@ -1,10 +1,10 @@
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use half::{bf16, f16};
 
-use super::launch::{Buffer, Launcher};
+use super::launch::{Buffer, DeviceMemory, Launcher};
 use crate::error::Result;
+use crate::pool::Pool;
 use crate::tensor::{DType, Element, Shape, Shaped, Tensor};
 
 /// A type that kernels compute in: f16 and bf16 with sums in f32, or f32.
@@ -20,7 +20,6 @@ macro_rules! compute {
 compute!(f32 f16 bf16);
 
 /// A tensor in device memory, row-major.
-#[derive(Debug)]
 pub struct DeviceTensor<L: Launcher, E> {
     buffer: Buffer<L>,
     shape: Shape,
@@ -28,12 +27,12 @@ pub struct DeviceTensor<L: Launcher, E> {
 }
 
 impl<L: Launcher, E: Element> DeviceTensor<L, E> {
-    pub(super) fn empty(launcher: &Arc<L>, shape: Shape) -> Result<Self> {
-        let buffer = Buffer::new::<E>(launcher, shape.elements())?;
+    pub(super) fn empty(pool: &Pool<DeviceMemory<L>>, shape: Shape) -> Result<Self> {
+        let buffer = Buffer::new::<E>(pool, shape.elements())?;
         Ok(DeviceTensor { buffer, shape, element: PhantomData })
     }
 
-    /// Where it lies.
+    /// Where it lies; 0 in a rehearsal.
     pub fn pointer(&self) -> u64 {
         self.buffer.pointer()
     }

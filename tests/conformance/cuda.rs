@@ -7,7 +7,8 @@ use noisefork::tensor::Tensor;
 
 use crate::attention::AttentionCase;
 use crate::case::{self, Readable, Tested};
-use crate::latent::CombineCase;
+use crate::latent::{BlendCase, CombineCase};
+use crate::layout::{ConcatCase, EnterCase, LeaveCase};
 use crate::norm::{GroupNormCase, LayerNormCase};
 use crate::support::emulated::Emulated;
 
@@ -58,9 +59,15 @@ macro_rules! network_operations {
             attention: AttentionCase, 40;
             group_norm: GroupNormCase, 60;
             layer_norm: LayerNormCase, 60;
+            concat: ConcatCase, 50;
+            enter: EnterCase, 50;
+            leave: LeaveCase, 50;
         }
     )*};
 }
 network_operations! { in_f32 f32, in_f16 f16, in_bf16 bf16, }
 
-operations! { latents, f32: combine: CombineCase, 100; }
+operations! { latents, f32:
+    combine: CombineCase, 100;
+    blend: BlendCase, 50;
+}

@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use emulator::Device;
-use noisefork::cuda::launch::{Launcher, Plan};
-use noisefork::cuda::{Compute, Cuda};
+use noisefork::cuda::{Compute, Cuda, Launcher, Plan};
 use noisefork::error::{Error, Result};
 
 /// An emulated device of compute capability 8.0.
@@ -21,6 +20,7 @@ pub struct Graph(Vec<Work>);
 enum Work {
     Launch(Plan, Vec<Vec<u8>>),
     CopyWithin { from: u64, to: u64, bytes: usize },
+    Renew { pointer: u64, bytes: usize },
 }
 
 impl Emulated {
@@ -55,6 +55,7 @@ impl Emulated {
             Work::CopyWithin { from, to, bytes } => {
                 self.device.copy_within(*from, *to, *bytes).map_err(refused("copy_within"))
             }
+            Work::Renew { pointer, bytes } => self.device.renew(*pointer, *bytes).map_err(refused("renew")),
         }
     }
 }
@@ -85,6 +86,9 @@ unsafe impl Launcher for Emulated {
     }
     unsafe fn launch(&self, plan: &Plan, args: &[&[u8]]) -> Result<()> {
         self.submit(Work::Launch(*plan, args.iter().map(|bytes| bytes.to_vec()).collect()))
+    }
+    fn renew(&self, pointer: u64, bytes: usize) {
+        self.submit(Work::Renew { pointer, bytes }).expect("an allocation of at least as many bytes");
     }
 
     fn begin_capture(&self) -> Result<()> {
