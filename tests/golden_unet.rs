@@ -10,8 +10,8 @@ use noisefork::error::{Error, Result};
 use noisefork::nn::Run;
 use noisefork::ops::{Backend, Enter, Leave};
 use noisefork::reference::Reference;
-use noisefork::tensor::{Shaped, Tensor};
-use noisefork::unet::{Added, UNet};
+use noisefork::tensor::{Shape, Shaped, Tensor};
+use noisefork::unet::{Added, Plan, UNet};
 use support::compare::{assert_close_l2, relative_l2};
 use support::golden::{Case, Golden};
 use support::report::report;
@@ -25,8 +25,8 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-fn load<B: Backend>(backend: B, name: &str) -> UNet<B> {
-    UNet::load(Arc::new(backend), folder(name)).unwrap_or_else(|error| panic!("{error}"))
+fn load<B: Backend>(backend: B, name: &str) -> Arc<UNet<B>> {
+    Arc::new(UNet::load(Arc::new(backend), folder(name)).unwrap_or_else(|error| panic!("{error}")))
 }
 
 fn added(case: &Case) -> Option<Added> {
@@ -36,7 +36,7 @@ fn added(case: &Case) -> Option<Added> {
 
 /// A whole prediction, from latents to latents `[N, C, H, W]`.
 fn predict<B: Backend>(
-    unet: &UNet<B>,
+    unet: &Arc<UNet<B>>,
     x: &Tensor,
     timesteps: &[f32],
     context: &Tensor,
@@ -46,15 +46,18 @@ fn predict<B: Backend>(
     let mut latent = backend.latent(x.shape())?;
     backend.write_latent(x, &mut latent)?;
     let entered = Enter { parts: &[(1.0, &latent)], copies: 1 }.run(backend)?;
-    let conditioning = unet.prepare(context, x.shape()[0], added)?;
-    let out = unet.forward(&entered, timesteps, &conditioning)?;
-    let leave = Leave { x: &out, branch: 0, branches: 1 };
+    let [batch, _, height, width] = *x.shape() else { panic!("{}", x.shape()) };
+    let conditioning = unet.prepare(context, batch, added)?;
+    let times = unet.times(&[timesteps], &conditioning)?;
+    let mut plan = unet.plan(batch, [height, width], context.shape()[1])?;
+    let out = plan.forward(&entered, &times, 0, &conditioning)?;
+    let leave = Leave { x: out, branch: 0, branches: 1 };
     let mut latent = backend.latent(leave.check()?)?;
     backend.leave(&leave, &mut latent)?;
     backend.read_latent(&latent)
 }
 
-fn predict_case<B: Backend>(unet: &UNet<B>, case: &Case) -> Tensor {
+fn predict_case<B: Backend>(unet: &Arc<UNet<B>>, case: &Case) -> Tensor {
     let timesteps = case.tensor("timesteps");
     let got =
         predict(unet, &case.tensor("x"), timesteps.data(), &case.tensor("context"), added(case).as_ref());
@@ -113,7 +116,7 @@ fn sdxl_matches_diffusers() {
 }
 
 /// Item `k` of a batch of three alone, everything that belongs to it taken along.
-fn alone<B: Backend>(unet: &UNet<B>, case: &Case, k: usize) -> Tensor {
+fn alone<B: Backend>(unet: &Arc<UNet<B>>, case: &Case, k: usize) -> Tensor {
     let item = |field: &str| case.tensor(field).items(k..k + 1).unwrap();
     let added = added(case).map(|_| Added { text_embeds: item("text_embeds"), time_ids: item("time_ids") });
     predict(unet, &item("x"), item("timesteps").data(), &item("context"), added.as_ref()).unwrap()
@@ -204,20 +207,40 @@ fn requests_that_do_not_fit_are_refused() {
 
     let upload = |x: Tensor| sd15.backend().upload(&x).unwrap();
     let conditioning = sd15.prepare(&context(1, 48), 2, None).unwrap();
-    let forward = |x: Tensor, timesteps: &[f32]| {
-        refusal(sd15.forward(&upload(x), timesteps, &conditioning).map(drop).expect_err("a refusal"))
+    let times = sd15.times(&[[1.0]], &conditioning).unwrap();
+    let timesteps = |timesteps: &[Vec<f32>]| {
+        refusal(sd15.times(timesteps, &conditioning).map(drop).expect_err("a refusal"))
     };
-    assert_eq!(forward(Tensor::zeros([2, 8, 8, 9]), &[1.0]), "x");
-    assert_eq!(forward(Tensor::zeros([2, 0, 8, 4]), &[1.0]), "x");
-    assert_eq!(forward(Tensor::zeros([2, 8, 4]), &[1.0]), "x");
-    assert_eq!(forward(Tensor::zeros([1, 8, 8, 4]), &[1.0]), "conditioning");
-    assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[]), "timesteps");
-    assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[1.0; 3]), "timesteps");
-    assert_eq!(forward(Tensor::zeros([2, 8, 8, 4]), &[f32::NAN]), "timesteps");
-    let foreign = load(Cpu::new(), "unet_sd15").prepare(&context(1, 48), 2, None).unwrap();
-    let foreign = sd15
-        .forward(&upload(Tensor::zeros([2, 8, 8, 4])), &[1.0], &foreign)
-        .map(drop)
-        .expect_err("a refusal");
-    assert_eq!(refusal(foreign), "conditioning");
+    for wrong in
+        [vec![], vec![vec![]], vec![vec![1.0; 3]], vec![vec![1.0], vec![1.0; 2]], vec![vec![f32::NAN]]]
+    {
+        assert_eq!(timesteps(&wrong), "timesteps");
+    }
+
+    for (batch, size, tokens, what) in
+        [(0, [8, 8], 7, "batch"), (1, [0, 8], 7, "height"), (1, [8, 0], 7, "width"), (1, [8, 8], 0, "tokens")]
+    {
+        assert_eq!(refusal(sd15.plan(batch, size, tokens).map(drop).expect_err("a refusal")), what);
+    }
+    let mut plan = sd15.plan(2, [8, 8], 7).unwrap();
+    let x = upload(Tensor::zeros([2, 8, 8, 4]));
+    for wrong in [Shape::from([2, 8, 8, 9]), [2, 0, 8, 4].into(), [2, 8, 4].into(), [1, 8, 8, 4].into()] {
+        let forward = plan.forward(&upload(Tensor::zeros(wrong)), &times, 0, &conditioning).map(drop);
+        assert_eq!(refusal(forward.expect_err("a refusal")), "x");
+    }
+    assert_eq!(refusal(plan.forward(&x, &times, 1, &conditioning).map(drop).expect_err("a refusal")), "step");
+    let refused = |plan: &mut Plan<Cpu>, model: &UNet<Cpu>, batch, tokens, what| {
+        let prepared = model.prepare(&Tensor::zeros([1, tokens, 48]), batch, None).unwrap();
+        let times = model.times(&[[1.0]], &prepared).unwrap();
+        let forward = plan.forward(&x, &times, 0, &prepared).map(drop);
+        assert_eq!(refusal(forward.expect_err("a refusal")), what);
+        times
+    };
+    refused(&mut plan, &sd15, 2, 6, "tokens");
+    refused(&mut plan, &load(Cpu::new(), "unet_sd15"), 2, 7, "conditioning");
+    let times = refused(&mut plan, &sd15, 1, 7, "conditioning");
+    assert_eq!(
+        refusal(plan.forward(&x, &times, 0, &conditioning).map(drop).expect_err("a refusal")),
+        "times"
+    );
 }

@@ -72,6 +72,9 @@ impl Backend for Counter {
     fn usage(&self) -> Usage {
         Usage::default()
     }
+    fn flops(&self) -> u64 {
+        0
+    }
     fn linear(&self, _: &Linear<'_, Self>, _: &mut Nothing) -> Result<()> {
         not_run()
     }
@@ -188,7 +191,9 @@ fn a_synthetic_model_predicts_numbers_of_order_one() {
         noisefork::unet::Added { text_embeds: noise("text", &[1, 40]), time_ids: noise("ids", &[1, 6]) };
     let conditioning = unet.prepare(&noise("context", &[1, 7, 64]), 1, Some(&added)).unwrap();
     let x = unet.backend().upload(&noise("x", &[1, 16, 16, 4])).unwrap();
-    let predicted = unet.forward(&x, &[500.0], &conditioning).unwrap();
+    let times = unet.times(&[[500.0]], &conditioning).unwrap();
+    let mut plan = Arc::new(unet).plan(1, [16, 16], 7).unwrap();
+    let predicted = plan.forward(&x, &times, 0, &conditioning).unwrap();
     let square = predicted.data().iter().map(|v| v * v).sum::<f32>() / predicted.data().len() as f32;
     assert!((0.1..10.0).contains(&square), "{square}");
 }

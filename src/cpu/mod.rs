@@ -25,6 +25,8 @@ pub use compute::Compute;
 pub use weight::PackedWeight;
 
 use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use half::bf16;
 
@@ -40,6 +42,8 @@ use crate::tensor::{Shape, Shaped, Tensor};
 #[derive(Debug, Clone, Default)]
 pub struct Cpu<E: Compute = f32> {
     pool: Pool<HostMemory>,
+    /// What was rehearsed.
+    flops: Arc<AtomicU64>,
     elements: PhantomData<E>,
 }
 
@@ -59,19 +63,22 @@ impl Cpu<bf16> {
 
 impl<E: Compute> Cpu<E> {
     fn with(pool: Pool<HostMemory>) -> Self {
-        Cpu { pool, elements: PhantomData }
+        Cpu { pool, ..Self::default() }
     }
 
-    /// Computes `y` of this shape; in a rehearsal only checks that it has it.
+    /// Computes `y` of this shape at the cost of so many `flops`; in a rehearsal only counts them.
     fn compute<T: Shaped>(
         &self,
         op: &'static str,
         shape: Shape,
+        flops: u64,
         y: &mut T,
         kernel: impl FnOnce(&mut T),
     ) -> Result<()> {
         expect_shape(op, "y", y.shape(), shape)?;
-        if !self.pool.rehearses() {
+        if self.pool.rehearses() {
+            self.flops.fetch_add(flops, Ordering::Relaxed);
+        } else {
             kernel(y);
         }
         Ok(())
@@ -119,37 +126,40 @@ impl<E: Compute> Backend for Cpu<E> {
     fn usage(&self) -> Usage {
         self.pool.usage()
     }
+    fn flops(&self) -> u64 {
+        self.flops.load(Ordering::Relaxed)
+    }
 
     fn linear(&self, op: &Linear<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
-        self.compute("linear", op.check()?, y, |y| linear::linear(op, y))
+        self.compute("linear", op.check()?, op.flops(), y, |y| linear::linear(op, y))
     }
     fn conv2d(&self, op: &Conv2d<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
-        self.compute("conv2d", op.check()?, y, |y| conv2d::conv2d(op, y))
+        self.compute("conv2d", op.check()?, op.flops(), y, |y| conv2d::conv2d(op, y))
     }
     fn group_norm(&self, op: &GroupNorm<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
         let shape = op.check()?;
         let mut scratch = group_norm::Scratch::new(&self.pool, op)?;
-        self.compute("group_norm", shape, y, |y| group_norm::group_norm(op, &mut scratch, y))
+        self.compute("group_norm", shape, op.flops(), y, |y| group_norm::group_norm(op, &mut scratch, y))
     }
     fn layer_norm(&self, op: &LayerNorm<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
-        self.compute("layer_norm", op.check()?, y, |y| layer_norm::layer_norm(op, y))
+        self.compute("layer_norm", op.check()?, op.flops(), y, |y| layer_norm::layer_norm(op, y))
     }
     fn attention(&self, op: &Attention<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
-        self.compute("attention", op.check()?, y, |y| attention::attention(op, y))
+        self.compute("attention", op.check()?, op.flops(), y, |y| attention::attention(op, y))
     }
     fn concat(&self, op: &Concat<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
-        self.compute("concat", op.check()?, y, |y| concat::concat(op, y))
+        self.compute("concat", op.check()?, 0, y, |y| concat::concat(op, y))
     }
     fn enter(&self, op: &Enter<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
-        self.compute("enter", op.check()?, y, |y| border::enter(op, y))
+        self.compute("enter", op.check()?, 0, y, |y| border::enter(op, y))
     }
     fn leave(&self, op: &Leave<'_, Self>, y: &mut Tensor) -> Result<()> {
-        self.compute("leave", op.check()?, y, |y| border::leave(op, y))
+        self.compute("leave", op.check()?, 0, y, |y| border::leave(op, y))
     }
     fn combine(&self, op: &Combine<'_, Self>, y: &mut Tensor) -> Result<()> {
-        self.compute("combine", op.check()?, y, |y| combine::combine(op, y))
+        self.compute("combine", op.check()?, op.flops(), y, |y| combine::combine(op, y))
     }
     fn blend(&self, op: &Blend<'_, Self>, y: &mut Tensor) -> Result<()> {
-        self.compute("blend", op.check()?, y, |y| blend::blend(op, y))
+        self.compute("blend", op.check()?, op.flops(), y, |y| blend::blend(op, y))
     }
 }

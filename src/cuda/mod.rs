@@ -108,6 +108,9 @@ impl<L: Launcher, E: Compute> Backend for Cuda<L, E> {
     fn usage(&self) -> Usage {
         self.pool.usage()
     }
+    fn flops(&self) -> u64 {
+        0
+    }
 
     fn linear(&self, op: &Linear<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("linear", "y", y.shape(), op.check()?)?;

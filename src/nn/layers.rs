@@ -1,7 +1,7 @@
 use super::Scope;
 use crate::error::Result;
 use crate::ops::{self, Activation, Backend};
-use crate::tensor::Tensor;
+use crate::tensor::{Shaped, Tensor};
 
 /// A fully connected layer; a convolution with a 1x1 kernel is one too, channels being last.
 pub struct Linear<B: Backend> {
@@ -40,14 +40,26 @@ impl<B: Backend> Linear<B> {
         Ok(Linear { weight: backend.pack(weight)?, bias: None })
     }
 
+    /// A layer of these `weight` `[outputs, inputs]` and `bias` `[outputs]`.
+    ///
+    /// # Errors
+    /// Whatever the backend reports.
+    pub fn new(backend: &B, weight: Tensor, bias: &Tensor) -> Result<Self> {
+        Ok(Linear { bias: Some(backend.upload(bias)?), weight: backend.pack(weight)? })
+    }
+
     /// Loads a convolution's `weight` `[outputs, inputs, 1, 1]` and `bias` `[outputs]`.
     ///
     /// # Errors
     /// As [`Linear::load`].
     pub fn load_pointwise(backend: &B, scope: &Scope<'_>, inputs: usize, outputs: usize) -> Result<Self> {
         let weight = scope.tensor("weight", [outputs, inputs, 1, 1])?.reshaped([outputs, inputs])?;
-        let bias = scope.tensor("bias", [outputs])?;
-        Ok(Linear { weight: backend.pack(weight)?, bias: Some(backend.upload(&bias)?) })
+        Linear::new(backend, weight, &scope.tensor("bias", [outputs])?)
+    }
+
+    /// Channels of its output.
+    pub fn outputs(&self) -> usize {
+        self.weight.shape()[0]
     }
 
     /// The layer applied to `x` `[.., inputs]`.

@@ -15,7 +15,7 @@ mod weights;
 pub(crate) use fields::{Fields, read_config};
 pub use layers::{Conv2d, GroupNorm, LayerNorm, Linear};
 pub use resnet::{ResnetBlock, ResnetShape};
-pub use timestep::{TimestepEmbedding, Timesteps};
+pub use timestep::{TimeProjections, TimestepEmbedding, Timesteps};
 pub use transformer::{
     BasicTransformerBlock, CrossAttention, KeysValues, SelfAttention, Transformer2D, TransformerShape,
 };

@@ -1,13 +1,15 @@
-use super::{Conv2d, GroupNorm, Linear, Run, Scope};
+use std::ops::Range;
+
+use super::{Conv2d, GroupNorm, Linear, Run, Scope, TimeProjections};
 use crate::error::Result;
 use crate::ops::{self, Activation, Backend};
-use crate::tensor::Shaped;
 
 /// diffusers' `ResnetBlock2D`: two convolutions, told the time between them, around which the input is added back.
 pub struct ResnetBlock<B: Backend> {
     norm1: GroupNorm<B>,
     conv1: Conv2d<B>,
-    time_emb_proj: Linear<B>,
+    /// The first of the columns in a table of [`TimeProjections`] that are this block's.
+    first: usize,
     norm2: GroupNorm<B>,
     conv2: Conv2d<B>,
     /// Only where the number of channels changes.
@@ -21,8 +23,6 @@ pub struct ResnetShape {
     pub inputs: usize,
     /// Channels out.
     pub outputs: usize,
-    /// Width of the time embedding.
-    pub time_embed_dim: usize,
     /// Groups of both normalisations.
     pub groups: usize,
     /// Epsilon of both normalisations.
@@ -30,34 +30,44 @@ pub struct ResnetShape {
 }
 
 impl<B: Backend> ResnetBlock<B> {
-    /// Loads the block.
+    /// Loads the block, all but its `time_emb_proj`, which it adds to `projections`.
     ///
     /// # Errors
     /// As [`Linear::load`].
-    pub fn load(backend: &B, scope: &Scope<'_>, shape: ResnetShape) -> Result<Self> {
-        let ResnetShape { inputs, outputs, time_embed_dim, groups, eps } = shape;
+    pub fn load(
+        backend: &B,
+        scope: &Scope<'_>,
+        shape: ResnetShape,
+        projections: &mut TimeProjections,
+    ) -> Result<Self> {
+        let ResnetShape { inputs, outputs, groups, eps } = shape;
         let conv_shortcut = (inputs != outputs)
             .then(|| Linear::load_pointwise(backend, &scope.scope("conv_shortcut"), inputs, outputs))
             .transpose()?;
         Ok(ResnetBlock {
             norm1: GroupNorm::load(backend, &scope.scope("norm1"), inputs, groups, eps)?,
             conv1: Conv2d::load(backend, &scope.scope("conv1"), inputs, outputs)?,
-            time_emb_proj: Linear::load(backend, &scope.scope("time_emb_proj"), time_embed_dim, outputs)?,
+            first: projections.read(&scope.scope("time_emb_proj"), outputs)?,
             norm2: GroupNorm::load(backend, &scope.scope("norm2"), outputs, groups, eps)?,
             conv2: Conv2d::load(backend, &scope.scope("conv2"), outputs, outputs)?,
             conv_shortcut,
         })
     }
 
-    /// `[N, H, W, inputs]` to `[N, H, W, outputs]`; `emb` `[N, time_embed_dim]` has been through SiLU.
+    /// `[N, H, W, inputs]` to `[N, H, W, outputs]`; `rows` of `table` are what the time adds.
     ///
     /// # Errors
     /// Those of the operations; so for every `forward` of this module.
-    pub fn forward(&self, backend: &B, x: &B::Tensor, emb: &B::Tensor) -> Result<B::Tensor> {
-        let shift = self.time_emb_proj.of(emb).run(backend)?;
+    pub fn forward(
+        &self,
+        backend: &B,
+        x: &B::Tensor,
+        table: &B::Tensor,
+        rows: Range<usize>,
+    ) -> Result<B::Tensor> {
+        let shift = Some(ops::Shift { table, rows, first: self.first });
         let h = ops::GroupNorm { activation: Activation::Silu, ..self.norm1.of(x) }.run(backend)?;
-        let shift = ops::Shift { table: &shift, rows: 0..emb.shape().rows(), first: 0 };
-        let h = ops::Conv2d { shift: Some(shift), ..self.conv1.of(&h) }.run(backend)?;
+        let h = ops::Conv2d { shift, ..self.conv1.of(&h) }.run(backend)?;
         let h = ops::GroupNorm { activation: Activation::Silu, ..self.norm2.of(&h) }.run(backend)?;
         let shortcut = self.conv_shortcut.as_ref().map(|conv| conv.of(x).run(backend)).transpose()?;
         ops::Conv2d { residual: Some(shortcut.as_ref().unwrap_or(x)), ..self.conv2.of(&h) }.run(backend)

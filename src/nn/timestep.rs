@@ -76,6 +76,45 @@ impl<B: Backend> TimestepEmbedding<B> {
     }
 }
 
+/// The `time_emb_proj` of every residual block of a network, read while the blocks are loaded, to become one layer: its
+/// output has the columns of all of them, so that one product serves them all, for all steps of a run.
+pub struct TimeProjections {
+    inputs: usize,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl TimeProjections {
+    /// Of a time embedding of so many channels.
+    pub fn new(inputs: usize) -> Self {
+        TimeProjections { inputs, weight: Vec::new(), bias: Vec::new() }
+    }
+
+    /// Reads another block's, and says which column is its first.
+    ///
+    /// # Errors
+    /// Those of [`Scope::tensor`].
+    pub fn read(&mut self, scope: &Scope<'_>, outputs: usize) -> Result<usize> {
+        let first = self.bias.len();
+        self.weight.append(&mut scope.tensor("weight", [outputs, self.inputs])?.into_data());
+        self.bias.append(&mut scope.tensor("bias", [outputs])?.into_data());
+        Ok(first)
+    }
+
+    /// All of them as one layer.
+    ///
+    /// # Errors
+    /// Whatever the backend reports.
+    pub fn join<B: Backend>(self, backend: &B) -> Result<Linear<B>> {
+        let outputs = self.bias.len();
+        Linear::new(
+            backend,
+            Tensor::new([outputs, self.inputs], self.weight)?,
+            &Tensor::new([outputs], self.bias)?,
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

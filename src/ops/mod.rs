@@ -90,6 +90,8 @@ pub trait Backend: Send + Sync {
         Self: Sized;
     /// What its tensors take, or would take if this were no rehearsal. A backend that keeps no account says 0.
     fn usage(&self) -> Usage;
+    /// Of a rehearsal: floating-point operations of all that it checked.
+    fn flops(&self) -> u64;
 
     /// Computes a [`Linear`].
     ///

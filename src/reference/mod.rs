@@ -92,6 +92,9 @@ impl<F: Real, S: Element> Backend for Reference<F, S> {
     fn usage(&self) -> Usage {
         Usage::default()
     }
+    fn flops(&self) -> u64 {
+        0
+    }
 
     fn linear(&self, op: &Linear<'_, Self>, y: &mut Tensor<S>) -> Result<()> {
         self.compute("linear", op.check()?, y, |y| linear::linear(op, y))

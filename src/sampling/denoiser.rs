@@ -16,6 +16,10 @@ pub enum Branch {
 ///
 /// A closure `FnMut(&B::Latent, f64, Branch, &mut B::Latent) -> Result<()>` is one.
 pub trait Denoiser<B: Backend> {
+    /// Says which levels a run will ask for, as far as it is known, before it does: what depends on them alone can then be
+    /// computed once, for all together. Other levels may be asked for all the same.
+    fn announce(&mut self, _levels: &[f64]) {}
+
     /// For each of `branches` writes to the same place of `denoised` the expected clean latent behind `x`
     /// (`[N, C, H, W]`, unscaled) at level `sigma`. Both slices have one or two elements; without guidance only
     /// [`Branch::Positive`] is asked for.

@@ -217,8 +217,15 @@ impl Program {
 
     /// How often the model will be asked, branches of guidance counted as one, as far as the program is written.
     pub fn model_calls(&self) -> usize {
-        let asks = |i: &&Instruction| matches!(i, Instruction::Denoise { .. });
-        self.steps.iter().map(|step| step.instructions.iter().filter(asks).count()).sum()
+        self.levels().count()
+    }
+
+    /// The levels at which the model will be asked, in order, as far as the program is written.
+    pub fn levels(&self) -> impl Iterator<Item = f64> {
+        self.steps.iter().flat_map(|step| &step.instructions).filter_map(|instruction| match instruction {
+            Instruction::Denoise { sigma, .. } => Some(*sigma),
+            _ => None,
+        })
     }
 }
 

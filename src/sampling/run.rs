@@ -114,7 +114,7 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
         noise: Box<dyn NoiseSource>,
     ) -> Result<Self> {
         let mut machine = Machine::new(backend, denoiser, start, cfg, noise)?;
-        machine.make_room(&program)?;
+        machine.make_ready(&program)?;
         Ok(Run { machine, program, position: Position::default(), share: 1.0 })
     }
 
@@ -181,7 +181,7 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
         }
         while position.step == program.steps().len() {
             let Some(next) = program.next(machine.error)? else { return Ok(false) };
-            machine.make_room(&next)?;
+            machine.make_ready(&next)?;
             (*program, *position) = (next, Position::default());
         }
         Ok(true)
@@ -228,8 +228,9 @@ impl<'a, B: Backend, D: Denoiser<B>> Machine<'a, B, D> {
         })
     }
 
-    /// Makes the slots that `program` needs.
-    fn make_room(&mut self, program: &Program) -> Result<()> {
+    /// Tells the model what `program` will ask of it, and makes the slots that it needs.
+    pub fn make_ready(&mut self, program: &Program) -> Result<()> {
+        self.denoiser.announce(&program.levels().collect::<Vec<_>>());
         while self.slots.len() < program.slots() {
             self.slots.push(self.backend.latent(self.drawn.shape())?);
         }

@@ -115,6 +115,7 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
         for slot in 1..program.slots() {
             machine.slots.push(latent(&name_of(slot))?);
         }
+        machine.make_ready(&program)?;
         machine.error = error.unwrap_or(f64::NAN);
         if inpaints {
             let mask = read(&tensors, "mask")?;

@@ -1,21 +1,27 @@
+use std::ops::Range;
+
 use super::config::{Config, Level};
 use crate::error::Result;
-use crate::nn::{Conv2d, KeysValues, ResnetBlock, ResnetShape, Run, Scope, Transformer2D, TransformerShape};
+use crate::nn::{
+    Conv2d, KeysValues, ResnetBlock, ResnetShape, Run, Scope, TimeProjections, Transformer2D,
+    TransformerShape,
+};
 use crate::ops::{self, Backend};
 use crate::tensor::Shaped;
 
 /// What every block needs besides its input.
 pub(super) struct Given<'a, B: Backend> {
     pub backend: &'a B,
-    /// The time embedding, through SiLU.
-    pub emb: &'a B::Tensor,
+    /// What each residual block adds at each time, and which rows of it are for this one.
+    pub table: &'a B::Tensor,
+    pub rows: Range<usize>,
     /// What each cross-attention looks into, in the order in which they run.
     pub contexts: std::slice::Iter<'a, KeysValues<B>>,
 }
 
 impl<B: Backend> Given<'_, B> {
     fn resnet(&self, block: &ResnetBlock<B>, x: &B::Tensor) -> Result<B::Tensor> {
-        block.forward(self.backend, x, self.emb)
+        block.forward(self.backend, x, self.table, self.rows.clone())
     }
 
     fn attend(&mut self, block: &Transformer2D<B>, x: &B::Tensor) -> Result<B::Tensor> {
@@ -33,12 +39,24 @@ pub(super) struct DownBlock<B: Backend> {
 }
 
 impl<B: Backend> DownBlock<B> {
-    pub fn load(backend: &B, scope: &Scope<'_>, config: &Config, index: usize) -> Result<Self> {
+    pub fn load(
+        backend: &B,
+        scope: &Scope<'_>,
+        config: &Config,
+        index: usize,
+        projections: &mut TimeProjections,
+    ) -> Result<Self> {
         let level = &config.levels[index];
         let finer = &config.levels[index.saturating_sub(1)];
         let resnet = |i| {
             let inputs = if i == 0 { finer.channels } else { level.channels };
-            load_resnet(backend, &scope.scope("resnets").scope(i), config, inputs, level.channels)
+            load_resnet(
+                backend,
+                &scope.scope("resnets").scope(i),
+                config,
+                [inputs, level.channels],
+                projections,
+            )
         };
         let downsampler = (index + 1 < config.levels.len()).then(|| {
             Conv2d::load(backend, &scope.scope("downsamplers.0.conv"), level.channels, level.channels)
@@ -54,22 +72,26 @@ impl<B: Backend> DownBlock<B> {
         })
     }
 
-    /// Every output that the way up will want, the last being what the next block goes on from.
-    pub fn forward(&self, given: &mut Given<'_, B>, x: &B::Tensor) -> Result<Vec<B::Tensor>> {
-        let mut outputs: Vec<B::Tensor> = Vec::new();
+    /// Goes on from the last of `skips`, and adds every output that the way up will want.
+    pub fn forward(&self, given: &mut Given<'_, B>, skips: &mut Vec<B::Tensor>) -> Result<()> {
         for (i, resnet) in self.resnets.iter().enumerate() {
-            let mut h = given.resnet(resnet, outputs.last().unwrap_or(x))?;
+            let mut h = given.resnet(resnet, last(skips))?;
             if let Some(attention) = self.attentions.get(i) {
                 h = given.attend(attention, &h)?;
             }
-            outputs.push(h);
+            skips.push(h);
         }
         if let Some(conv) = &self.downsampler {
-            let conv = ops::Conv2d { stride: 2, ..conv.of(outputs.last().unwrap_or(x)) };
-            outputs.push(conv.run(given.backend)?);
+            let conv = ops::Conv2d { stride: 2, ..conv.of(last(skips)) };
+            skips.push(conv.run(given.backend)?);
         }
-        Ok(outputs)
+        Ok(())
     }
+}
+
+/// The output that comes next on the way up. There is always one: what the first convolution gave.
+pub(super) fn last<T>(skips: &[T]) -> &T {
+    &skips[skips.len() - 1]
 }
 
 /// diffusers' `UNetMidBlock2DCrossAttn`.
@@ -79,9 +101,15 @@ pub(super) struct MidBlock<B: Backend> {
 }
 
 impl<B: Backend> MidBlock<B> {
-    pub fn load(backend: &B, scope: &Scope<'_>, config: &Config) -> Result<Self> {
+    pub fn load(
+        backend: &B,
+        scope: &Scope<'_>,
+        config: &Config,
+        projections: &mut TimeProjections,
+    ) -> Result<Self> {
         let level = &config.levels[config.levels.len() - 1];
-        let resnet = |name| load_resnet(backend, &scope.scope(name), config, level.channels, level.channels);
+        let mut resnet =
+            |name| load_resnet(backend, &scope.scope(name), config, [level.channels; 2], projections);
         Ok(MidBlock {
             resnets: [resnet("resnets.0")?, resnet("resnets.1")?],
             attention: load_attention(backend, &scope.scope("attentions.0"), config, level)?,
@@ -107,7 +135,13 @@ pub(super) struct UpBlock<B: Backend> {
 
 impl<B: Backend> UpBlock<B> {
     /// Loads the block of the level `index`; the levels count from the finest, up blocks from the coarsest.
-    pub fn load(backend: &B, scope: &Scope<'_>, config: &Config, index: usize) -> Result<Self> {
+    pub fn load(
+        backend: &B,
+        scope: &Scope<'_>,
+        config: &Config,
+        index: usize,
+        projections: &mut TimeProjections,
+    ) -> Result<Self> {
         let level = &config.levels[index];
         let finer = &config.levels[index.saturating_sub(1)];
         let coarser = config.levels.get(index + 1).unwrap_or(level);
@@ -115,7 +149,13 @@ impl<B: Backend> UpBlock<B> {
         let resnet = |i| {
             let inputs = if i == 0 { coarser.channels } else { level.channels };
             let skip = if i + 1 == layers { finer.channels } else { level.channels };
-            load_resnet(backend, &scope.scope("resnets").scope(i), config, inputs + skip, level.channels)
+            load_resnet(
+                backend,
+                &scope.scope("resnets").scope(i),
+                config,
+                [inputs + skip, level.channels],
+                projections,
+            )
         };
         let upsampler = (index > 0).then(|| {
             Conv2d::load(backend, &scope.scope("upsamplers.0.conv"), level.channels, level.channels)
@@ -160,17 +200,11 @@ fn load_resnet<B: Backend>(
     backend: &B,
     scope: &Scope<'_>,
     config: &Config,
-    inputs: usize,
-    outputs: usize,
+    [inputs, outputs]: [usize; 2],
+    projections: &mut TimeProjections,
 ) -> Result<ResnetBlock<B>> {
-    let shape = ResnetShape {
-        inputs,
-        outputs,
-        time_embed_dim: config.time_embed_dim(),
-        groups: config.norm_num_groups,
-        eps: config.norm_eps,
-    };
-    ResnetBlock::load(backend, scope, shape)
+    let shape = ResnetShape { inputs, outputs, groups: config.norm_num_groups, eps: config.norm_eps };
+    ResnetBlock::load(backend, scope, shape, projections)
 }
 
 fn load_attentions<B: Backend>(

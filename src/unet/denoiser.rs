@@ -1,8 +1,7 @@
 use std::sync::Arc;
 
-use super::{Added, Conditioning, UNet};
+use super::{Added, Conditioning, Plan, Times, UNet};
 use crate::error::{Error, Result};
-use crate::nn::Run;
 use crate::ops::{Backend, Combine, Enter, Leave};
 use crate::sampling::{Branch, Denoiser, ModelSampling};
 use crate::tensor::{Shape, Shaped, Tensor};
@@ -22,14 +21,22 @@ pub struct UNetDenoiser<B: Backend> {
     sampling: ModelSampling,
     positive: Prompt,
     negative: Prompt,
-    prepared: Option<Prepared<B>>,
+    /// The timesteps that a run has announced.
+    announced: Vec<[f32; 1]>,
+    /// One for each shape of latents and branches that has been asked for.
+    prepared: Vec<Prepared<B>>,
 }
 
-/// Conditioning for a number of latents under some branches.
+/// All that predicting takes for latents of one shape under some branches.
 struct Prepared<B: Backend> {
-    batch: usize,
+    shape: Shape,
     branches: Vec<Branch>,
+    plan: Plan<B>,
     conditioning: Conditioning<B>,
+    timesteps: Vec<[f32; 1]>,
+    times: Times<B>,
+    input: B::Tensor,
+    output: B::Latent,
 }
 
 impl<B: Backend> UNetDenoiser<B> {
@@ -52,25 +59,56 @@ impl<B: Backend> UNetDenoiser<B> {
                 expect_items("time_ids", added.time_ids.shape(), &first.time_ids.shape())?;
             }
         }
-        Ok(UNetDenoiser { unet, sampling, positive, negative, prepared: None })
+        let (announced, prepared) = (Vec::new(), Vec::new());
+        Ok(UNetDenoiser { unet, sampling, positive, negative, announced, prepared })
     }
 
-    /// What depends on prompts and batch alone: computed when either changes, which within a run is once.
-    fn prepare(&mut self, batch: usize, branches: &[Branch]) -> Result<&Conditioning<B>> {
-        let fits = |prepared: &Prepared<B>| prepared.batch == batch && prepared.branches == branches;
-        let prepared = match self.prepared.take().filter(fits) {
-            Some(prepared) => prepared,
+    /// What predicting takes for latents of this shape, its times being those of a list with `timestep` in it.
+    fn prepared(&mut self, shape: Shape, branches: &[Branch], timestep: f32) -> Result<&mut Prepared<B>> {
+        let place = self.prepared.iter().position(|p| p.shape == shape && p.branches == branches);
+        let timesteps = || match self.announced.contains(&[timestep]) {
+            true => self.announced.clone(),
+            false => vec![[timestep]],
+        };
+        let place = match place {
+            Some(place) => place,
             None => {
-                let prompts: Vec<&Prompt> = branches.iter().map(|&branch| self.prompt(branch)).collect();
-                let contexts: Vec<&Tensor> = prompts.iter().map(|prompt| &prompt.context).collect();
-                let context = stacked(&contexts, batch)?;
-                let added: Option<Vec<&Added>> = prompts.iter().map(|prompt| prompt.added.as_ref()).collect();
-                let added = added.map(|added| stacked_added(&added, batch)).transpose()?;
-                let conditioning = self.unet.prepare(&context, batch * branches.len(), added.as_ref())?;
-                Prepared { batch, branches: branches.to_vec(), conditioning }
+                let prepared = self.prepare(shape, branches, timesteps())?;
+                self.prepared.push(prepared);
+                self.prepared.len() - 1
             }
         };
-        Ok(&self.prepared.insert(prepared).conditioning)
+        let prepared = &mut self.prepared[place];
+        if !prepared.timesteps.contains(&[timestep]) {
+            prepared.timesteps = timesteps();
+            prepared.times = self.unet.times(&prepared.timesteps, &prepared.conditioning)?;
+        }
+        Ok(prepared)
+    }
+
+    fn prepare(&self, shape: Shape, branches: &[Branch], timesteps: Vec<[f32; 1]>) -> Result<Prepared<B>> {
+        let (unet, backend, batch) = (&self.unet, self.unet.backend(), shape[0] * branches.len());
+        let prompts: Vec<&Prompt> = branches.iter().map(|&branch| self.prompt(branch)).collect();
+        let context = stacked(prompts.iter().map(|prompt| &prompt.context))?;
+        let added: Option<Vec<&Added>> = prompts.iter().map(|prompt| prompt.added.as_ref()).collect();
+        let added = added.map(|added| {
+            let text_embeds = stacked(added.iter().map(|added| &added.text_embeds))?;
+            let time_ids = stacked(added.iter().map(|added| &added.time_ids))?;
+            Ok(Added { text_embeds, time_ids })
+        });
+        let added = added.transpose()?;
+        let plan = unet.plan(batch, [shape[2], shape[3]], context.shape()[1])?;
+        let conditioning = unet.prepare(&context, batch, added.as_ref())?;
+        Ok(Prepared {
+            shape,
+            branches: branches.to_vec(),
+            times: unet.times(&timesteps, &conditioning)?,
+            timesteps,
+            conditioning,
+            input: backend.empty(plan.shape())?,
+            output: backend.latent(shape)?,
+            plan,
+        })
     }
 
     fn prompt(&self, branch: Branch) -> &Prompt {
@@ -90,19 +128,24 @@ fn expect_items(tensor: &'static str, got: Shape, expected: &[usize]) -> Result<
     Err(Error::Shape { op: "prompt", tensor, expected, got })
 }
 
-/// Each part, one item, `batch` times over, one after the other.
-fn stacked(parts: &[&Tensor], batch: usize) -> Result<Tensor> {
-    let data = parts.iter().flat_map(|part| part.data().repeat(batch)).collect();
-    Tensor::new(parts[0].shape().with_batch(parts.len() * batch), data)
-}
-
-fn stacked_added(parts: &[&Added], batch: usize) -> Result<Added> {
-    let text_embeds: Vec<&Tensor> = parts.iter().map(|added| &added.text_embeds).collect();
-    let time_ids: Vec<&Tensor> = parts.iter().map(|added| &added.time_ids).collect();
-    Ok(Added { text_embeds: stacked(&text_embeds, batch)?, time_ids: stacked(&time_ids, batch)? })
+/// Items of one shape, one after the other.
+fn stacked<'a>(items: impl Iterator<Item = &'a Tensor> + Clone) -> Result<Tensor> {
+    let shape = items.clone().next().map_or([0].into(), Shaped::shape);
+    let data: Vec<f32> = items.clone().flat_map(|item| item.data()).copied().collect();
+    Tensor::new(shape.with_batch(items.count()), data)
 }
 
 impl<B: Backend> Denoiser<B> for UNetDenoiser<B> {
+    fn announce(&mut self, levels: &[f64]) {
+        self.announced.clear();
+        for &level in levels {
+            let timestep = [self.sampling.timestep(level as f32)];
+            if !self.announced.contains(&timestep) {
+                self.announced.push(timestep);
+            }
+        }
+    }
+
     fn denoise(
         &mut self,
         x: &B::Latent,
@@ -112,18 +155,21 @@ impl<B: Backend> Denoiser<B> for UNetDenoiser<B> {
     ) -> Result<()> {
         let unet = self.unet.clone();
         let backend = &**unet.backend();
-        let parts = [(self.sampling.input_scale(sigma) as f32, x)];
-        let input = Enter { parts: &parts, copies: branches.len() }.run(backend)?;
         let timestep = self.sampling.timestep(sigma as f32);
+        let input_scale = self.sampling.input_scale(sigma) as f32;
         let (of_x, of_output) = self.sampling.denoised_coefficients(sigma);
 
-        let conditioning = self.prepare(x.shape()[0], branches)?;
-        let prediction = unet.forward(&input, &[timestep], conditioning)?;
+        let parts = [(input_scale, x)];
+        let enter = Enter { parts: &parts, copies: branches.len() };
+        enter.check()?;
+        let prepared = self.prepared(x.shape(), branches, timestep)?;
+        let Prepared { plan, conditioning, timesteps, times, input, output, .. } = prepared;
+        backend.enter(&enter, input)?;
+        let step = timesteps.iter().position(|&known| known == [timestep]).unwrap_or(timesteps.len());
+        let prediction = plan.forward(input, times, step, conditioning)?;
         for (branch, denoised) in denoised.iter_mut().enumerate() {
-            let leave = Leave { x: &prediction, branch, branches: branches.len() };
-            let mut output = backend.latent(leave.check()?)?;
-            backend.leave(&leave, &mut output)?;
-            let terms = [(of_x as f32, x), (of_output as f32, &output)];
+            backend.leave(&Leave { x: prediction, branch, branches: branches.len() }, output)?;
+            let terms = [(of_x as f32, x), (of_output as f32, &*output)];
             backend.combine(&Combine { terms: &terms }, denoised)?;
         }
         Ok(())
