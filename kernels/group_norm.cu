@@ -176,7 +176,8 @@ __device__ __forceinline__ void group_norm_apply(const E* x, const E* gamma, con
   KERNEL void __launch_bounds__(THREADS) group_norm_moments_##E(const E* x, Moments* moments, const Groups sizes) {       \
     group_norm_moments(x, moments, sizes);                                                                                \
   }                                                                                                                       \
-  KERNEL void __launch_bounds__(THREADS)                                                                                  \
+  /* One block at least: left to itself ptxas 13.0 makes room for more on sm_120, and spills a register. */                \
+  KERNEL void __launch_bounds__(THREADS, 1)                                                                               \
       group_norm_apply_##E(const E* x, const E* gamma, const E* beta, const Moments* moments, E* y, const Groups sizes) { \
     group_norm_apply(x, gamma, beta, moments, y, sizes);                                                                  \
   }                                                                                                                       \
