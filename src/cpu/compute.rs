@@ -2,6 +2,7 @@
 
 use half::bf16;
 
+use super::Isa;
 use crate::tensor::Element;
 
 /// A type in which the CPU keeps a network's tensors: `f32`, or `bf16`, whose sums are f32 all the same. Latents are
@@ -14,9 +15,25 @@ pub trait Compute: Element + sealed::Sealed {
 }
 
 mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for half::bf16 {}
+    use half::bf16;
+
+    use super::super::product::{Kernel, kernel_bf16, kernel_f32};
+    use super::Isa;
+
+    pub trait Sealed: Sized {
+        /// What multiplies it.
+        fn kernel(isa: Isa) -> Kernel<Self>;
+    }
+    impl Sealed for f32 {
+        fn kernel(isa: Isa) -> Kernel<Self> {
+            kernel_f32(isa)
+        }
+    }
+    impl Sealed for bf16 {
+        fn kernel(isa: Isa) -> Kernel<Self> {
+            kernel_bf16(isa)
+        }
+    }
 }
 
 impl Compute for f32 {

@@ -1,20 +1,12 @@
-//! Implicit im2col: blocks of output pixels in parallel, rows of one long product. For each few taps of the kernel the
-//! pixels that they see are gathered into a small tile, upsampling folded in, which the weight's rows for those taps
-//! multiply; so the im2col matrix never exists.
-
-use std::ops::Range;
+//! A product whose rows are the pixels of the output, and whose terms are what each tap of the kernel sees: some pixel
+//! of `x`, whose channels lie together. Upsampling and stride are in where it looks, padding is a row of zeros.
 
 use super::epilogue::{Addend, Epilogue};
-use super::gemm::{View, block_rows, gemm};
-use super::linear::tiles;
-use super::threads::{for_each_block, with_scratch};
+use super::product::{Rows, product};
 use super::{Compute, Cpu};
 use crate::ops::Conv2d;
 use crate::pool::PooledTensor;
 use crate::tensor::Shaped;
-
-/// How many values are gathered for a pixel at a time, unless one tap needs more.
-const GATHERED: usize = 576;
 
 pub(super) fn conv2d<E: Compute>(op: &Conv2d<'_, Cpu<E>>, y: &mut PooledTensor<E>) {
     let [items, height, width, outputs] = four(y);
@@ -29,66 +21,92 @@ pub(super) fn conv2d<E: Compute>(op: &Conv2d<'_, Cpu<E>>, y: &mut PooledTensor<E
     });
     let residual = op.residual.map(|residual| Addend::rows(residual.data(), outputs));
     let epilogue = Epilogue { addends: [bias, shift, residual], activation: op.activation };
-    let block = block_rows(y.shape().rows());
-    let item = y.data().len();
-    for_each_block(y.data_mut(), item, block * outputs, op.flops(), |_, b, narrow| {
-        let mut y = vec![0.0; narrow.len()];
-        let y = y.as_mut_slice();
-        let pixels = b * block..b * block + y.len() / outputs;
-        multiply(op, [height, width], pixels.clone(), y);
-        epilogue.apply(y, outputs, pixels.start, 0..outputs);
-        narrow.iter_mut().zip(y).for_each(|(narrow, y)| *narrow = E::narrow(*y));
-    });
+    product(
+        op.weight,
+        &Pixels::new(op, [height, width]),
+        y.data_mut(),
+        outputs,
+        [0],
+        #[inline(always)]
+        |row, columns, [sums], y| epilogue.finish(row, columns, sums, y),
+    );
 }
 
-/// The sums over the taps for some pixels of the output, which is `extents` high and wide.
-fn multiply<E: Compute>(op: &Conv2d<'_, Cpu<E>>, extents: [usize; 2], pixels: Range<usize>, y: &mut [f32]) {
-    let [outputs, kernel, _, inputs] = four(op.weight);
-    let taps_at_once = (GATHERED / inputs).clamp(1, kernel * kernel);
-    with_scratch(pixels.len() * taps_at_once * inputs, |scratch| {
-        for taps in tiles(kernel * kernel, taps_at_once) {
-            let depth = taps.len() * inputs;
-            gather(op, extents, pixels.clone(), taps.clone(), scratch);
-            let x = View::rows(scratch, [pixels.len(), depth], depth);
-            let weight = op.weight.part(taps.start * inputs..taps.end * inputs, 0..outputs);
-            gemm(y, outputs, x, weight, taps.start > 0);
-        }
-    });
+/// The pixels of an output.
+struct Pixels<'a, E> {
+    x: &'a [E],
+    /// Height, width and channels of `x`.
+    extents: [usize; 3],
+    /// Height and width of `x'`.
+    upsampled: [usize; 2],
+    /// By how many bits a place in `x'` is shifted to give one in `x`.
+    halved: u32,
+    /// Height and width of the output.
+    output: [usize; 2],
+    stride: usize,
+    kernel: usize,
 }
 
-/// Copies what `taps` of the kernel see at each of `pixels`: a row of `taps x channels` for each pixel.
-fn gather<E: Compute>(
-    op: &Conv2d<'_, Cpu<E>>,
-    [height, width]: [usize; 2],
-    pixels: Range<usize>,
-    taps: Range<usize>,
-    tile: &mut [f32],
-) {
-    let kernel = op.weight.shape()[1];
-    let channels = op.x.shape().channels();
-    for (pixel, row) in pixels.zip(tile.chunks_exact_mut(taps.len() * channels)) {
-        let (n, i, j) = (pixel / (height * width), pixel / width % height, pixel % width);
-        for (tap, values) in taps.clone().zip(row.chunks_exact_mut(channels)) {
-            match seen(op, i * op.stride + tap / kernel, j * op.stride + tap % kernel) {
-                Some([i, j]) => {
-                    let [_, height, width, _] = four(op.x);
-                    let first = ((n * height + i) * width + j) * channels;
-                    values.iter_mut().zip(&op.x.data()[first..]).for_each(|(value, x)| *value = x.widen());
-                }
-                None => values.fill(0.0),
-            }
+/// A pixel of an output: its item, and where in `x'` the kernel's first tap lies, which padding may put outside.
+#[derive(Clone, Copy)]
+struct Pixel {
+    item: usize,
+    i: isize,
+    j: isize,
+}
+
+impl<'a, E: Compute> Pixels<'a, E> {
+    fn new(op: &Conv2d<'a, Cpu<E>>, output: [usize; 2]) -> Self {
+        let [_, height, width, channels] = four(op.x);
+        Pixels {
+            x: op.x.data(),
+            extents: [height, width, channels],
+            upsampled: op.upsample.unwrap_or([height, width]),
+            halved: op.upsample.is_some().into(),
+            output,
+            stride: op.stride,
+            kernel: op.weight.shape()[1],
         }
     }
 }
 
-/// Where `x'[i - p, j - p]` lies in `x`; `None` in the padding.
-fn seen<E: Compute>(op: &Conv2d<'_, Cpu<E>>, i: usize, j: usize) -> Option<[usize; 2]> {
-    let [_, height, width, _] = four(op.x);
-    let padding = (op.weight.shape()[1] - 1) / 2;
-    let [seen_height, seen_width] = op.upsample.unwrap_or([height, width]);
-    let halved = usize::from(op.upsample.is_some());
-    let inside = |at: usize, extent| Some(at.checked_sub(padding).filter(|&at| at < extent)? >> halved);
-    Some([inside(i, seen_height)?, inside(j, seen_width)?])
+impl<E: Compute> Rows<E> for Pixels<'_, E> {
+    type Row = Pixel;
+
+    #[inline(always)]
+    fn row(&self, row: usize) -> Pixel {
+        let [height, width] = self.output;
+        let padding = ((self.kernel - 1) / 2) as isize;
+        let first = |at: usize| (at * self.stride) as isize - padding;
+        Pixel { item: row / (height * width), i: first(row / width % height), j: first(row % width) }
+    }
+
+    #[inline(always)]
+    fn next(&self, pixel: Pixel) -> Pixel {
+        let padding = ((self.kernel - 1) / 2) as isize;
+        let [height, width] = self.output.map(|extent| (extent * self.stride) as isize - padding);
+        let mut next = Pixel { j: pixel.j + self.stride as isize, ..pixel };
+        if next.j >= width {
+            next = Pixel { i: pixel.i + self.stride as isize, j: -padding, ..pixel };
+        }
+        if next.i >= height {
+            next = Pixel { item: pixel.item + 1, i: -padding, ..next };
+        }
+        next
+    }
+
+    #[inline(always)]
+    fn seen(&self, pixel: Pixel, tap: usize) -> Option<&[E]> {
+        let [height, width, channels] = self.extents;
+        let i = pixel.i.checked_add_unsigned(tap / self.kernel)?;
+        let j = pixel.j.checked_add_unsigned(tap % self.kernel)?;
+        let [i, j] = [usize::try_from(i).ok()?, usize::try_from(j).ok()?];
+        if i >= self.upsampled[0] || j >= self.upsampled[1] {
+            return None;
+        }
+        let pixel = (pixel.item * height + (i >> self.halved)) * width + (j >> self.halved);
+        Some(&self.x[pixel * channels..][..channels])
+    }
 }
 
 fn four(t: &impl Shaped) -> [usize; 4] {

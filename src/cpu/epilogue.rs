@@ -3,9 +3,8 @@ use std::ops::Range;
 use super::Compute;
 use super::math::activate;
 use crate::ops::Activation;
-use crate::simd::vectorised;
 
-/// What follows a product while its block is still in cache: additions, then an elementwise activation.
+/// What follows a product: additions, then an elementwise activation.
 pub(super) struct Epilogue<'a, E: Compute> {
     pub(super) addends: [Option<Addend<'a, E>>; 3],
     pub(super) activation: Activation,
@@ -33,27 +32,17 @@ impl<'a, E: Compute> Addend<'a, E> {
 }
 
 impl<E: Compute> Epilogue<'_, E> {
-    /// Finishes `columns` of `block`: rows `first_row..` of the output, `channels` wide.
-    pub(super) fn apply(&self, block: &mut [f32], channels: usize, first_row: usize, columns: Range<usize>) {
-        vectorised(
-            #[inline(always)]
-            || {
-                for (row, y) in (first_row..).zip(block.chunks_exact_mut(channels)) {
-                    let y = &mut y[columns.clone()];
-                    for Addend { values, stride, shared_by } in self.addends.iter().flatten() {
-                        add(y, &values[row / shared_by * stride..][columns.clone()]);
-                    }
-                    y.iter_mut().for_each(|y| *y = activate(*y, self.activation));
-                }
-            },
-        );
-    }
-}
-
-/// `y += addend`.
-#[inline(always)]
-pub(super) fn add<E: Compute>(y: &mut [f32], addend: &[E]) {
-    for (y, addend) in y.iter_mut().zip(addend) {
-        *y += addend.widen();
+    /// Writes to `y`, some columns of a row, what their sums become.
+    #[inline(always)]
+    pub(super) fn finish(&self, row: usize, columns: Range<usize>, sums: &mut [f32], y: &mut [E]) {
+        for Addend { values, stride, shared_by } in self.addends.iter().flatten() {
+            let addend = &values[row / shared_by * stride..][columns.clone()];
+            for (sum, addend) in sums.iter_mut().zip(addend) {
+                *sum += addend.widen();
+            }
+        }
+        for (y, &sum) in y.iter_mut().zip(&*sums) {
+            *y = E::narrow(activate(sum, self.activation));
+        }
     }
 }

@@ -12,16 +12,18 @@ mod compute;
 mod concat;
 mod conv2d;
 mod epilogue;
-mod gemm;
 mod group_norm;
+mod isa;
 mod layer_norm;
 mod linear;
 mod math;
 mod moments;
+mod product;
 mod threads;
 mod weight;
 
 pub use compute::Compute;
+pub use isa::Isa;
 pub use weight::PackedWeight;
 
 use std::marker::PhantomData;
@@ -39,9 +41,10 @@ use crate::pool::{HostMemory, Pool, PooledTensor, Usage};
 use crate::tensor::{Shape, Shaped, Tensor};
 
 /// The CPU, keeping a network's tensors in `E`: f32 ([`Cpu::new`]) or bf16 ([`Cpu::bf16`]). Clones share their memory.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Cpu<E: Compute = f32> {
     pool: Pool<HostMemory>,
+    isa: Isa,
     /// What was rehearsed.
     flops: Arc<AtomicU64>,
     elements: PhantomData<E>,
@@ -62,8 +65,21 @@ impl Cpu<bf16> {
 }
 
 impl<E: Compute> Cpu<E> {
-    fn with(pool: Pool<HostMemory>) -> Self {
-        Cpu { pool, ..Self::default() }
+    /// The CPU, with another instruction set than the best it has.
+    ///
+    /// # Errors
+    /// [`Error::Value`](crate::error::Error::Value) if this machine does not have it.
+    pub fn with_isa(isa: Isa) -> Result<Self> {
+        Ok(Cpu { isa: isa.available()?, ..Cpu::default() })
+    }
+
+    /// The instruction set whose inner loops multiply.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    fn with(&self, pool: Pool<HostMemory>) -> Self {
+        Cpu { pool, isa: self.isa, ..Cpu::default() }
     }
 
     /// Computes `y` of this shape at the cost of so many `flops`; in a rehearsal only counts them.
@@ -85,10 +101,16 @@ impl<E: Compute> Cpu<E> {
     }
 }
 
+impl<E: Compute> Default for Cpu<E> {
+    fn default() -> Self {
+        Cpu { pool: Pool::default(), isa: Isa::best(), flops: Arc::default(), elements: PhantomData }
+    }
+}
+
 impl<E: Compute> Backend for Cpu<E> {
     type Tensor = PooledTensor<E>;
     type Latent = Tensor;
-    type Weight = PackedWeight;
+    type Weight = PackedWeight<E>;
 
     fn empty(&self, shape: Shape) -> Result<PooledTensor<E>> {
         PooledTensor::new(&self.pool, shape)
@@ -113,15 +135,15 @@ impl<E: Compute> Backend for Cpu<E> {
         host.data_mut().copy_from_slice(latent.data());
         Ok(host)
     }
-    fn pack(&self, weight: Tensor) -> Result<PackedWeight> {
-        PackedWeight::new::<E>(&weight)
+    fn pack(&self, weight: Tensor) -> Result<PackedWeight<E>> {
+        PackedWeight::new(&weight, self.isa)
     }
 
     fn rehearsal(&self) -> Self {
-        Cpu::with(self.pool.rehearsal())
+        self.with(self.pool.rehearsal())
     }
     fn stocked(&self) -> Result<Self> {
-        self.pool.stocked().map(Cpu::with)
+        self.pool.stocked().map(|pool| self.with(pool))
     }
     fn usage(&self) -> Usage {
         self.pool.usage()

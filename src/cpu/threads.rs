@@ -1,6 +1,7 @@
 //! How work is cut and shared: into blocks of a fixed size, so that results do not depend on the number of threads.
 
 use std::cell::Cell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -38,6 +39,20 @@ pub(super) fn join(flops: u64, a: impl FnOnce() + Send, b: impl FnOnce() + Send)
     } else {
         rayon::join(a, b);
     }
+}
+
+/// Calls `f` with each of `0..tasks`, on the current rayon pool if `flops`, the work of all of it, is worth that.
+pub(super) fn share(tasks: usize, flops: u64, f: impl Fn(usize) + Sync) {
+    if flops < WORTH_SHARING || tasks < 2 {
+        (0..tasks).for_each(f);
+    } else {
+        (0..tasks).into_par_iter().for_each(&f);
+    }
+}
+
+/// `0..extent` in ranges of at most `tile`.
+pub(super) fn tiles(extent: usize, tile: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..extent).step_by(tile).map(move |start| start..extent.min(start + tile))
 }
 
 thread_local! {

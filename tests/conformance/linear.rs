@@ -86,7 +86,14 @@ impl Case for LinearCase {
             scale: 1.0,
             seed: 1,
         };
-        vec![case(Activation::Silu, true), LinearCase { outputs: 1038, ..case(Activation::Geglu, false) }]
+        vec![
+            case(Activation::Silu, true),
+            // Gates that begin within a panel of the weight, and at the start of one.
+            LinearCase { outputs: 1038, ..case(Activation::Geglu, false) },
+            LinearCase { outputs: 1024, ..case(Activation::Geglu, false) },
+            // So many terms that they are summed in parts.
+            LinearCase { rows: [1, 17], inputs: 2111, outputs: 70, ..case(Activation::Identity, false) },
+        ]
     }
 
     fn any() -> BoxedStrategy<Self> {

@@ -62,6 +62,41 @@ macro_rules! suite {
 suite!(cpu, noisefork::cpu::Cpu::new());
 suite!(cpu_bf16, noisefork::cpu::Cpu::bf16());
 
+mod products_conform_with_every_instruction_set {
+    use half::bf16;
+    use noisefork::cpu::{Compute, Cpu, Isa};
+
+    use super::{Conv2dCase, LinearCase};
+    use crate::case::{Tested, check};
+
+    fn with_each<E: Compute>(run: impl Fn(Cpu<E>)) {
+        for isa in Isa::ALL {
+            match Cpu::<E>::with_isa(isa) {
+                Ok(cpu) => run(cpu),
+                Err(refusal) => println!("not run: {refusal}"),
+            }
+        }
+    }
+
+    fn products<E: Compute>()
+    where
+        Cpu<E>: Tested,
+    {
+        with_each::<E>(|cpu| check::<_, LinearCase>(&cpu, 700));
+        with_each::<E>(|cpu| check::<_, Conv2dCase>(&cpu, 700));
+    }
+
+    #[test]
+    fn in_f32() {
+        products::<f32>();
+    }
+
+    #[test]
+    fn in_bf16() {
+        products::<bf16>();
+    }
+}
+
 mod an_items_bits_do_not_depend_on_its_batch {
     use half::bf16;
     use noisefork::cpu::{Compute, Cpu};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::linear::tiles;
+use super::super::threads::tiles;
 use super::super::{Compute, Cpu};
 use super::kernel::{Block, Kernel, Keys, PANEL};
 use crate::ops::Columns;

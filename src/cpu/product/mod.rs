@@ -1,0 +1,197 @@
+//! The matrix product that linear layers and convolutions are: rows of `x` times a packed weight.
+//!
+//! The output is cut into blocks of rows by panels of columns, which are shared over the threads. Within one, the sums
+//! over a part of the terms are computed tile by tile while the part of the panel that they need stays in cache, then
+//! those over the next part are added to them; when they are whole, the caller's epilogue takes them from there to the
+//! output. The order of every sum depends on the weight alone, so a row has the same bits in any company.
+
+mod portable;
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::ops::Range;
+
+use half::bf16;
+
+pub(super) use tile::Kernel;
+use tile::{Job, ROWS};
+
+use super::threads::{share, tiles, with_scratch};
+use super::{Compute, Isa, PackedWeight};
+use crate::simd::vectorised;
+
+pub(super) fn kernel_f32(isa: Isa) -> Kernel<f32> {
+    match isa {
+        Isa::Portable => Kernel::of::<portable::Portable>(),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => Kernel::of::<x86::Avx2>(),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Avx512Bf16 => Kernel::of::<x86::Avx512>(),
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => unreachable!("a backend has only what its machine has"),
+    }
+}
+
+pub(super) fn kernel_bf16(isa: Isa) -> Kernel<bf16> {
+    match isa {
+        Isa::Portable => Kernel::of::<portable::PortableBf16>(),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => Kernel::of::<x86::Avx2Bf16>(),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => Kernel::of::<x86::Avx512Widening>(),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Bf16 => Kernel::of::<x86::Avx512Bf16>(),
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => unreachable!("a backend has only what its machine has"),
+    }
+}
+
+/// Where the terms of a product lie.
+pub(super) trait Rows<E>: Sync {
+    /// A row that has been found.
+    type Row: Copy;
+    /// Finds a row of the output.
+    fn row(&self, row: usize) -> Self::Row;
+    /// The row after that.
+    fn next(&self, row: Self::Row) -> Self::Row;
+    /// What one tap sees there, one value for each input of the weight; `None` for zeros.
+    fn seen(&self, row: Self::Row, tap: usize) -> Option<&[E]>;
+}
+
+/// Rows of a block: with one panel's sums, and what of `x` they are made of, they fit a second-level cache.
+const BLOCK: usize = 32 * ROWS;
+/// Bytes of a panel, at most, whose terms are summed before the panel's next part is turned to: an eighth of a
+/// second-level cache.
+const PART: usize = 128 << 10;
+/// Tasks that an output is cut into, about: enough for the threads of one machine to end together.
+const TASKS: usize = 32;
+/// Taps that a tile takes at once, if they are so short that loading and storing its sums would show.
+const TAPS: usize = 9;
+
+/// Computes `y`, whose rows are `width` wide. Column `j` of it is made of output `first + j` of the weight for each
+/// `first` of `groups`. When the sums of a few columns of a row are whole, `finish` is given the row, the columns, the
+/// sums of each group, and the values of `y` to write.
+pub(super) fn product<E: Compute, R: Rows<E>, const GROUPS: usize>(
+    weight: &PackedWeight<E>,
+    rows: &R,
+    y: &mut [E],
+    width: usize,
+    groups: [usize; GROUPS],
+    finish: impl Fn(usize, Range<usize>, [&mut [f32]; GROUPS], &mut [E]) + Sync,
+) {
+    if y.is_empty() {
+        return;
+    }
+    let panel = weight.kernel().panel;
+    let (height, panels) = (y.len() / width, width.div_ceil(panel));
+    let blocks = height.div_ceil(BLOCK);
+    // As even as they can be, in whole tiles.
+    let block_rows = height.div_ceil(blocks).next_multiple_of(ROWS);
+    let blocks = height.div_ceil(block_rows);
+    // Many panels to a task, so that its rows of `x` are read from memory once, but enough tasks for every thread.
+    let panels_at_once = (panels * blocks / TASKS).clamp(1, panels);
+    // A group's columns may begin anywhere in a panel of the weight and end in the next.
+    let span = if groups.iter().all(|first| first % panel == 0) { panel } else { 2 * panel };
+    let output = Output(y.as_mut_ptr());
+    let work = 2 * (height * width * GROUPS) as u64 * (weight.taps() * weight.inputs()) as u64;
+    // Tasks of the same panels are neighbours, so that those too are read from memory once.
+    share(panels.div_ceil(panels_at_once) * blocks, work, |task| {
+        let (first_panel, first_row) = (task / blocks * panels_at_once, task % blocks * block_rows);
+        let block = first_row..height.min(first_row + block_rows);
+        with_scratch(block.len() * GROUPS * span, |sums| {
+            for p in first_panel..panels.min(first_panel + panels_at_once) {
+                let columns = p * panel..width.min((p + 1) * panel);
+                for (g, first) in groups.iter().enumerate() {
+                    let outputs = (first + columns.start) / panel * panel..first + columns.end;
+                    for (i, first) in outputs.step_by(panel).enumerate() {
+                        let sums = &mut sums[g * span + i * panel..];
+                        sum(weight, rows, block.clone(), first, sums, GROUPS * span);
+                    }
+                }
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (sums, row) in sums.chunks_exact_mut(GROUPS * span).zip(block.clone()) {
+                            let mut groups = groups.iter().zip(sums.chunks_exact_mut(span));
+                            let sums = std::array::from_fn(|_| {
+                                let (first, sums) = groups.next().expect("sums for each group");
+                                &mut sums[(first + columns.start) % panel..][..columns.len()]
+                            });
+                            // SAFETY: the row and the columns lie within `y`, and belong to this task alone.
+                            let y = unsafe { output.part(row * width + columns.start, columns.len()) };
+                            finish(row, columns.clone(), sums, y);
+                        }
+                    },
+                );
+            }
+        });
+    });
+}
+
+/// An output that several threads write parts of.
+struct Output<E>(*mut E);
+
+// SAFETY: all that can be done with it is `part`, whose caller sees to it that no two threads have the same values.
+unsafe impl<E: Send> Sync for Output<E> {}
+
+impl<E> Output<E> {
+    /// # Safety
+    /// The values are there, and nobody else has any of them while the slice lives.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "which is what the caller answers for")]
+    unsafe fn part(&self, first: usize, len: usize) -> &mut [E] {
+        // SAFETY: the caller's.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(first), len) }
+    }
+}
+
+/// The sums of a block of rows for the panel that begins with output `first`; rows of `sums` are `stride` apart.
+fn sum<E: Compute, R: Rows<E>>(
+    weight: &PackedWeight<E>,
+    rows: &R,
+    block: Range<usize>,
+    first: usize,
+    sums: &mut [f32],
+    stride: usize,
+) {
+    let (panel, width) = weight.panel(first);
+    let (taps, inputs) = (weight.taps(), weight.inputs());
+    if inputs == 0 {
+        sums.chunks_mut(stride).for_each(|sums| sums[..width].fill(0.0));
+        return;
+    }
+    let kernel = weight.kernel();
+    let most = PART / (kernel.panel * size_of::<E>());
+    let (taps_at_once, parts) = ((most / inputs).clamp(1, TAPS), inputs.div_ceil(most));
+    let terms_at_once = inputs.div_ceil(parts).next_multiple_of(kernel.depth);
+    for taps in tiles(taps, taps_at_once) {
+        for terms in tiles(inputs, terms_at_once) {
+            let weights = &panel[(taps.start * weight.stored_inputs() + terms.start) * width..];
+            let mut row = rows.row(block.start);
+            for (tile, first_row) in block.clone().step_by(ROWS).enumerate() {
+                let tile_rows = ROWS.min(block.end - first_row);
+                let mut starts = [[std::ptr::null(); ROWS]; TAPS];
+                for r in 0..tile_rows {
+                    for (starts, tap) in starts.iter_mut().zip(taps.clone()) {
+                        let seen = rows.seen(row, tap).unwrap_or(weight.zeros());
+                        starts[r] = seen[..inputs][terms.clone()].as_ptr();
+                    }
+                    row = rows.next(row);
+                }
+                let job = Job {
+                    starts: &starts[..taps.len()],
+                    terms: terms.len(),
+                    weights: weights.as_ptr(),
+                    sums: sums[tile * ROWS * stride..][..(tile_rows - 1) * stride + width].as_mut_ptr(),
+                    stride,
+                    add: taps.start + terms.start > 0,
+                };
+                // SAFETY: a weight is packed for instructions that the machine has. Each start has its terms after it,
+                // by the slice that it was taken from. The panel holds the weights of all terms of all taps, and those
+                // of this part are among them. The sums' slice ends where the last row's do.
+                unsafe { kernel.run(tile_rows, width, &job) };
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The innermost loop: a few rows times one panel of a packed weight, with all sums in registers.
+//!
+//! For every `k`, the panel's weights are loaded, `k` of each row is broadcast, and each pair multiplied and added. The
+//! rows are read where they lie, by pointer, one for each tap of a convolution's kernel: an image is never gathered into
+//! a matrix (the indirect convolution of Dukhan 2019, arXiv 1907.02129).
+
+#![expect(
+    clippy::needless_range_loop,
+    reason = "rows and vectors, by their numbers, as the formula has them"
+)]
+
+use super::super::Compute;
+
+/// Rows of a tile, at most. With four vectors of columns their sums take 24 registers of AVX-512's 32, with two 12 of
+/// AVX2's 16; what is left holds the weights and a broadcast.
+pub(in super::super) const ROWS: usize = 6;
+
+/// Vector arithmetic on sums of products, and what it wants of a packed weight's layout.
+pub(super) trait Lanes {
+    /// What rows and weights hold.
+    type Element: Compute;
+    /// A vector of sums.
+    type Sums: Copy;
+    /// A vector of [`Lanes::DEPTH`] consecutive terms for each sum.
+    type Terms: Copy;
+    /// Sums of a vector.
+    const LANES: usize;
+    /// Terms that one instruction multiplies and adds.
+    const DEPTH: usize;
+    /// Vectors of a panel.
+    const VECTORS: usize;
+
+    /// # Safety
+    /// So for all of these: the machine has the instruction set, and `LANES` sums, `LANES * DEPTH` weights, `DEPTH`
+    /// terms or (for `last`) one term can be accessed at the pointer.
+    unsafe fn load(sums: *const f32) -> Self::Sums;
+    unsafe fn store(sums: *mut f32, values: Self::Sums);
+    unsafe fn zero() -> Self::Sums;
+    unsafe fn add(a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    unsafe fn prefetch(sums: *const f32);
+    unsafe fn weights(weights: *const Self::Element) -> Self::Terms;
+    unsafe fn broadcast(terms: *const Self::Element) -> Self::Terms;
+    /// A row's last term where it lacks others, followed by zeros.
+    unsafe fn broadcast_last(term: *const Self::Element) -> Self::Terms;
+    unsafe fn multiply_add(sums: Self::Sums, a: Self::Terms, b: Self::Terms) -> Self::Sums;
+
+    /// [`tile`], compiled for the instruction set.
+    unsafe fn tile<const R: usize, const V: usize>(job: &Job<'_, Self::Element>);
+}
+
+/// What a tile is computed from.
+pub(in super::super) struct Job<'a, E> {
+    /// For each tap, where its terms begin in each row.
+    pub(in super::super) starts: &'a [[*const E; ROWS]],
+    /// Terms of a tap.
+    pub(in super::super) terms: usize,
+    /// For all taps' terms, `DEPTH` together, the panel's columns, each with its `DEPTH` weights.
+    pub(in super::super) weights: *const E,
+    /// The sums, rows `stride` apart.
+    pub(in super::super) sums: *mut f32,
+    pub(in super::super) stride: usize,
+    /// Whether they hold what earlier terms came to.
+    pub(in super::super) add: bool,
+}
+
+/// Computes `R` rows of `V` vectors of columns.
+///
+/// # Safety
+/// As the functions of [`Lanes`], for everything that `job` points to.
+#[inline(always)]
+pub(super) unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: &Job<'_, L::Element>) {
+    // SAFETY: the caller's.
+    unsafe {
+        // By the time that they are added to, they are there.
+        for r in 0..R {
+            for v in 0..V {
+                L::prefetch(job.sums.add(r * job.stride + v * L::LANES));
+            }
+        }
+        let mut sums = [[L::zero(); V]; R];
+        let mut weights = job.weights;
+        for starts in job.starts {
+            let whole = job.terms - job.terms % L::DEPTH;
+            for k in (0..whole).step_by(L::DEPTH) {
+                step::<L, R, V>(&mut sums, weights, |r| L::broadcast(starts[r].add(k)));
+                weights = weights.add(V * L::LANES * L::DEPTH);
+            }
+            if whole < job.terms {
+                step::<L, R, V>(&mut sums, weights, |r| L::broadcast_last(starts[r].add(whole)));
+                weights = weights.add(V * L::LANES * L::DEPTH);
+            }
+        }
+        for r in 0..R {
+            for v in 0..V {
+                let to = job.sums.add(r * job.stride + v * L::LANES);
+                L::store(to, if job.add { L::add(L::load(to), sums[r][v]) } else { sums[r][v] });
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn step<L: Lanes, const R: usize, const V: usize>(
+    sums: &mut [[L::Sums; V]; R],
+    weights: *const L::Element,
+    broadcast: impl Fn(usize) -> L::Terms,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut terms = [L::weights(weights); V];
+        for v in 1..V {
+            terms[v] = L::weights(weights.add(v * L::LANES * L::DEPTH));
+        }
+        for r in 0..R {
+            let x = broadcast(r);
+            for v in 0..V {
+                sums[r][v] = L::multiply_add(sums[r][v], x, terms[v]);
+            }
+        }
+    }
+}
+
+/// The tiles of one instruction set, and the layout of the panels they read.
+#[derive(Debug, Clone, Copy)]
+pub struct Kernel<E> {
+    /// Columns of a vector.
+    pub(in super::super) lanes: usize,
+    /// Columns of a panel.
+    pub(in super::super) panel: usize,
+    /// Terms that lie together.
+    pub(in super::super) depth: usize,
+    run: unsafe fn(usize, usize, &Job<'_, E>),
+}
+
+impl<E> Kernel<E> {
+    pub(super) fn of<L: Lanes<Element = E>>() -> Self {
+        Kernel { lanes: L::LANES, panel: L::LANES * L::VECTORS, depth: L::DEPTH, run: run::<L> }
+    }
+
+    /// The width of a panel for the last `columns` columns: a power of two vectors.
+    pub(in super::super) fn width(&self, columns: usize) -> usize {
+        (columns.div_ceil(self.lanes).next_power_of_two() * self.lanes).min(self.panel)
+    }
+
+    /// Computes `rows` rows, at most [`ROWS`], of a panel of `width` columns.
+    ///
+    /// # Safety
+    /// The machine has the instruction set. `job` points to what it says for that many rows and columns.
+    pub(in super::super) unsafe fn run(&self, rows: usize, width: usize, job: &Job<'_, E>) {
+        // SAFETY: the caller's.
+        unsafe { (self.run)(rows, width / self.lanes, job) }
+    }
+}
+
+/// # Safety
+/// As [`Kernel::run`].
+unsafe fn run<L: Lanes>(rows: usize, vectors: usize, job: &Job<'_, L::Element>) {
+    // SAFETY: the caller's.
+    unsafe {
+        match (rows, vectors) {
+            (1, 1) => L::tile::<1, 1>(job),
+            (2, 1) => L::tile::<2, 1>(job),
+            (3, 1) => L::tile::<3, 1>(job),
+            (4, 1) => L::tile::<4, 1>(job),
+            (5, 1) => L::tile::<5, 1>(job),
+            (6, 1) => L::tile::<6, 1>(job),
+            (1, 2) => L::tile::<1, 2>(job),
+            (2, 2) => L::tile::<2, 2>(job),
+            (3, 2) => L::tile::<3, 2>(job),
+            (4, 2) => L::tile::<4, 2>(job),
+            (5, 2) => L::tile::<5, 2>(job),
+            (6, 2) => L::tile::<6, 2>(job),
+            (1, 4) => L::tile::<1, 4>(job),
+            (2, 4) => L::tile::<2, 4>(job),
+            (3, 4) => L::tile::<3, 4>(job),
+            (4, 4) => L::tile::<4, 4>(job),
+            (5, 4) => L::tile::<5, 4>(job),
+            (6, 4) => L::tile::<6, 4>(job),
+            _ => unreachable!("a tile has 1 to 6 rows and 1, 2 or 4 vectors"),
+        }
+    }
+}
