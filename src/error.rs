@@ -70,7 +70,16 @@ pub enum Error {
         name: String,
     },
 
-    /// A tensor in a file has another shape or dtype than the model's configuration calls for.
+    /// A weight file holds tensors that its model has no use for: it is another model than its configuration says.
+    #[error("{}: {} tensors that the model has no use for: {}", .path.display(), .names.len(), first(.names))]
+    UnusedTensors {
+        /// The weight file.
+        path: PathBuf,
+        /// The tensors' full names, sorted.
+        names: Vec<String>,
+    },
+
+    /// A tensor in a file is not whole, or has another shape or dtype than the model's configuration calls for.
     #[error("{}: tensor {name:?} must be {expected}, got {got}", .path.display())]
     FileTensor {
         /// The file.
@@ -198,6 +207,13 @@ impl Error {
         let nearest = near.into_iter().take(3).map(|(_, name)| name.clone()).collect();
         Error::UnknownName { kind, got: got.to_owned(), nearest, known }
     }
+}
+
+/// The first few of a list that may be long.
+fn first(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let more = if names.len() > SHOWN { ", .." } else { "" };
+    format!("{}{more}", names[..names.len().min(SHOWN)].join(", "))
 }
 
 fn did_you_mean(nearest: &[String]) -> String {

@@ -241,6 +241,31 @@ fn files_that_are_refused() {
     assert!(!folder.path().join("variations.png").exists());
 }
 
+/// A file of weights alone gives what the folder gives that it was taken from.
+#[test]
+fn a_model_may_be_one_file() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/unet_sd15");
+    let folder = TempDir::new().unwrap();
+    let unet = folder.path().join("model/unet");
+    fs::create_dir_all(&unet).unwrap();
+    for name in ["config.json", "diffusion_pytorch_model.safetensors"] {
+        fs::copy(golden.join(name), unet.join(name)).unwrap();
+    }
+    let values: Vec<f32> = (0..2 * 7 * 48).map(|i| (i as f32).sin()).collect();
+    for (name, values) in [("positive", &values[..7 * 48]), ("negative", &values[7 * 48..])] {
+        let view = TensorView::new(Dtype::F32, vec![1, 7, 48], bytemuck::cast_slice(values)).unwrap();
+        let bytes = safetensors::serialize([("context", view)], None).unwrap();
+        fs::write(folder.path().join(format!("{name}.safetensors")), bytes).unwrap();
+    }
+    let run = |model: &str, out: &str| {
+        let arguments = "--positive positive.safetensors --negative negative.safetensors --steps 4 --size 64x64 --batch 2";
+        written(&folder, &format!("variations --model {model} {arguments}"), out).0
+    };
+    let from_folder = run("model", "a.safetensors");
+    let from_file = run("model/unet/diffusion_pytorch_model.safetensors", "b.safetensors");
+    assert_eq!(samples(&from_file), samples(&from_folder));
+}
+
 #[test]
 fn weights_that_are_refused() {
     let folder = TempDir::new().unwrap();
@@ -257,7 +282,7 @@ fn weights_that_are_refused() {
     let whole = fs::read(&weights).unwrap();
 
     fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
-    refused(&["diffusion_pytorch_model.safetensors", "a whole safetensors file"]);
+    refused(&["diffusion_pytorch_model.safetensors", "must be whole"]);
     fs::remove_file(&weights).unwrap();
     refused(&["diffusion_pytorch_model.safetensors"]);
     fs::write(&weights, &whole).unwrap();

@@ -1,8 +1,10 @@
 //! Weight files and configurations that are not what a model needs: each a typed error that names what is wrong.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use noisefork::autoencoder::{self, AutoencoderTiny};
@@ -10,45 +12,9 @@ use noisefork::cpu::Cpu;
 use noisefork::error::{Error, Result};
 use noisefork::nn::Weights;
 use noisefork::unet::{self, UNet};
-use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-const FILE: &str = "diffusion_pytorch_model.safetensors";
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
-}
-
-fn config(name: &str) -> Value {
-    serde_json::from_str(&fs::read_to_string(golden(name).join("config.json")).unwrap()).unwrap()
-}
-
-type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
-
-fn tensors(name: &str) -> Tensors {
-    let bytes = fs::read(golden(name).join(FILE)).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let owned = |(name, view): (String, TensorView)| {
-        (name, (view.dtype(), view.shape().to_vec(), view.data().to_vec()))
-    };
-    file.tensors().into_iter().map(owned).collect()
-}
-
-fn serialized(tensors: &Tensors) -> Vec<u8> {
-    let views = tensors.iter().map(|(name, (dtype, shape, data))| {
-        (name.clone(), TensorView::new(*dtype, shape.clone(), data).unwrap())
-    });
-    safetensors::serialize(views, None).unwrap()
-}
-
-fn written(file: &str, bytes: &[u8]) -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(file);
-    fs::write(&path, bytes).unwrap();
-    (folder, path)
-}
+use support::files::{FILE, Tensors, config, golden, serialized, tensors, with_header, written};
 
 /// Loads the inpainting UNet with its tensors changed.
 fn load_with(change: impl FnOnce(&mut Tensors)) -> Error {
@@ -84,8 +50,13 @@ fn a_tensor_too_many_is_named() {
         let tensor = tensors["conv_in.bias"].clone();
         tensors.insert("class_embedding.weight".into(), tensor);
     });
-    assert!(matches!(error, Error::File { .. }), "{error:?}");
-    assert!(error.to_string().contains("1 unused tensors: class_embedding.weight"), "{error}");
+    match error {
+        Error::UnusedTensors { path, names } => {
+            assert!(path.ends_with(FILE), "{}", path.display());
+            assert_eq!(names, ["class_embedding.weight"]);
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -114,7 +85,7 @@ fn a_tensor_of_another_shape_or_dtype_is_named() {
     let error = load_with(|tensors| tensors.get_mut(name).unwrap().0 = Dtype::I16);
     match &error {
         Error::FileTensor { name: got, expected, .. } => {
-            assert_eq!((got.as_str(), expected.as_str()), (name, "f32, f16 or bf16"));
+            assert_eq!((got.as_str(), expected.as_str()), (name, "f32, f16, bf16, f8_e4m3 or f8_e5m2"));
         }
         other => panic!("{other:?}"),
     }
@@ -124,14 +95,25 @@ fn a_tensor_of_another_shape_or_dtype_is_named() {
 fn every_truncation_is_noticed() {
     let bytes = fs::read(golden("autoencoder_tiny").join(FILE)).unwrap();
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let end = |name: String| (name.clone(), metadata.info(&name).unwrap().data_offsets.1);
+    let offsets: Vec<_> = metadata.offset_keys().into_iter().map(end).collect();
     let around = |at: usize| at.saturating_sub(2)..at + 2;
     let lengths =
         (0..20).chain(around(header)).chain(around(bytes.len() - 1)).chain((0..bytes.len()).step_by(4999));
     for length in lengths.filter(|&length| length < bytes.len()) {
         let (_folder, path) = written(FILE, &bytes[..length]);
         match Weights::open(&path).err() {
-            Some(Error::File { path: got, expected, .. }) => {
-                assert_eq!((got, expected.as_str()), (path, "a whole safetensors file"), "{length} bytes");
+            Some(Error::File { path: got, .. }) if length < header => assert_eq!(got, path),
+            Some(Error::FileTensor { path: got, name, expected, .. }) if length >= header => {
+                assert_eq!(got, path);
+                assert_eq!(
+                    expected,
+                    format!("whole in the {} bytes of data that the file holds", length - header)
+                );
+                // The first tensor that is cut, of those that lie end to end.
+                let whole: Vec<_> = offsets.iter().filter(|(_, end)| *end <= length - header).collect();
+                assert_eq!(name, offsets[whole.len()].0, "{length} bytes");
             }
             other => panic!("{length} bytes: {other:?}"),
         }
@@ -143,27 +125,53 @@ fn bytes_that_are_no_safetensors_are_refused() {
     let garbage = [
         with_header("not JSON", &[0; 0]),
         with_header("[]", &[0; 0]),
-        with_header(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, &[0; 4]),
-        with_header(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, &[0; 8]),
-        with_header(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#, &[0; 4]),
-        with_header(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}}"#, &[0; 4]),
         with_header(r#"{"a":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}}"#, &[0; 4]),
+        with_header(r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#, &[0; 4]),
         with_header("{}", &[0; 1]),
         [&4_u64.to_le_bytes()[..], b"\xff\xfe{}"].concat(),
-        with_header(
-            r#"{"a":{"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,18446744073709551615]}}"#,
-            &[0; 4],
-        ),
         u64::MAX.to_le_bytes().to_vec(),
+        100_000_001_u64.to_le_bytes().to_vec(),
+        [&9_u64.to_le_bytes()[..], b"{}"].concat(),
         vec![b'{'; 100],
+        vec![],
     ];
     for bytes in garbage {
         let (_folder, path) = written(FILE, &bytes);
-        assert!(
-            matches!(Weights::open(&path), Err(Error::File { .. })),
-            "{}",
-            String::from_utf8_lossy(&bytes)
-        );
+        match Weights::open(&path).err() {
+            Some(Error::File { path: got, .. }) => assert_eq!(got, path),
+            other => panic!("{}: {other:?}", String::from_utf8_lossy(&bytes)),
+        }
+    }
+    let (_folder, path) = written("model.ckpt", b"PK\x03\x04 and what else a zip file holds");
+    assert!(Weights::open(&path).err().unwrap().to_string().contains("pickle"));
+}
+
+/// What a header says of a tensor that cannot be so is refused with the tensor's name.
+#[test]
+fn tensors_that_do_not_lie_end_to_end_are_named() {
+    let four = r#""b":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}"#;
+    let absurd = [
+        // Another size than its shape makes.
+        ("a", r#""a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}"#.to_owned()),
+        ("a", r#""a":{"dtype":"F32","shape":[],"data_offsets":[0,2]}"#.into()),
+        ("a", r#""a":{"dtype":"F4","shape":[7],"data_offsets":[0,4]}"#.into()),
+        ("a", r#""a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}"#.into()),
+        ("a", format!(r#""a":{{"dtype":"U8","shape":[{max}],"data_offsets":[0,{max}]}}"#, max = u64::MAX)),
+        // Backwards, after a gap, over the one before, beyond the end.
+        ("a", r#""a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}"#.into()),
+        ("a", r#""a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}"#.into()),
+        ("a", format!(r#"{four},"a":{{"dtype":"U8","shape":[2],"data_offsets":[2,4]}}"#)),
+        ("b", format!(r#"{four},"a":{{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#)),
+        ("a", format!(r#"{four},"a":{{"dtype":"U8","shape":[9],"data_offsets":[4,13]}}"#)),
+    ];
+    for (name, header) in absurd {
+        let (_folder, path) = written(FILE, &with_header(&format!("{{{header}}}"), &[0; 8]));
+        match Weights::open(&path).err() {
+            Some(Error::FileTensor { path: got_path, name: got, .. }) => {
+                assert_eq!((got_path, got.as_str()), (path, name), "{header}");
+            }
+            other => panic!("{header}: {other:?}"),
+        }
     }
 }
 
@@ -367,35 +375,6 @@ fn no_configuration_can_make_loading_panic() {
     }
 }
 
-/// A safetensors file with this header.
-fn with_header(header: &str, data: &[u8]) -> Vec<u8> {
-    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
-}
-
-#[test]
-fn all_float_types_widen_exactly_wherever_they_lie() {
-    let values = [0.0_f32, -1.5, 65504.0, 6.103_515_6e-5];
-    // One byte first, so that nothing after it is aligned.
-    let header = r#"{"pad":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},
-        "f32":{"dtype":"F32","shape":[2,2],"data_offsets":[1,17]},
-        "f16":{"dtype":"F16","shape":[2,2],"data_offsets":[17,25]},
-        "bf16":{"dtype":"BF16","shape":[2,2],"data_offsets":[25,33]}}"#;
-    let mut data = vec![7];
-    data.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-    data.extend(values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()));
-    data.extend(values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()));
-    let weights = Weights::embedded("memory", with_header(header, &data).leak()).unwrap();
-    assert_eq!(weights.tensor("f32", [2, 2]).unwrap().data(), values);
-    assert_eq!(weights.tensor("f16", [2, 2]).unwrap().data(), values);
-    let rounded = values.map(|v| half::bf16::from_f32(v).to_f32());
-    assert_eq!(weights.tensor("bf16", [2, 2]).unwrap().data(), rounded);
-    match weights.tensor("absent", [1]) {
-        Err(Error::MissingTensor { path, .. }) => assert_eq!(path, Path::new("memory")),
-        other => panic!("{other:?}"),
-    }
-    assert!(weights.expect_all_used().unwrap_err().to_string().contains("pad"));
-}
-
 /// An index and the files that it names load as the one file does.
 #[test]
 fn shards_load_like_one_file() {
@@ -421,6 +400,7 @@ fn shards_load_like_one_file() {
     assert_eq!(refused(json!({ "weight_map": { "x": "../a.safetensors" } }).to_string()), index);
     assert_eq!(refused(json!({ "weight_map": { "x": "/etc/passwd" } }).to_string()), index);
     assert_eq!(refused("{}".into()), index);
+    assert_eq!(refused("not JSON".into()), index);
     let absent = json!({ "weight_map": { "x": "absent.safetensors" } }).to_string();
     assert_eq!(refused(absent), folder.path().join("absent.safetensors"));
 }

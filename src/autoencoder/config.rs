@@ -1,5 +1,8 @@
 use crate::error::Result;
-use crate::nn::Fields;
+use crate::nn::{Fields, expect_counts, refuse};
+
+/// The model's name in diffusers.
+const MODEL: &str = "AutoencoderTiny";
 
 /// What a diffusers `config.json` says of an `AutoencoderTiny`, checked: the sizes agree, and each half has a stage.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +47,7 @@ impl Config {
     /// [`Error::UnknownName`]: crate::error::Error::UnknownName
     /// [`Error::Value`]: crate::error::Error::Value
     pub fn from_json(json: &str) -> Result<Self> {
-        let mut fields = Fields::parse("AutoencoderTiny", json)?;
+        let mut fields = Fields::parse(MODEL, json)?;
         fields.only(ONLY)?;
         fields.ignore(IGNORED);
         let (encoder_channels, num_encoder_blocks) =
@@ -52,16 +55,38 @@ impl Config {
         let (decoder_channels, num_decoder_blocks) =
             stages(&mut fields, "decoder_block_out_channels", "num_decoder_blocks", [3, 3, 3, 1])?;
         let config = Config {
-            in_channels: fields.count("in_channels", 3)?,
-            out_channels: fields.count("out_channels", 3)?,
-            latent_channels: fields.count("latent_channels", 4)?,
+            in_channels: fields.take("in_channels", 3)?,
+            out_channels: fields.take("out_channels", 3)?,
+            latent_channels: fields.take("latent_channels", 4)?,
             encoder_channels,
             decoder_channels,
             num_encoder_blocks,
             num_decoder_blocks,
         };
         fields.finish()?;
-        Ok(config)
+        config.checked()
+    }
+
+    /// The configuration, if its sizes make sense.
+    pub(super) fn checked(self) -> Result<Self> {
+        let stages = [
+            ("num_encoder_blocks", self.num_encoder_blocks.len()),
+            ("num_decoder_blocks", self.num_decoder_blocks.len()),
+        ];
+        if let Some((name, stages)) =
+            stages.into_iter().find(|(_, stages)| !(1..=MOST_STAGES).contains(stages))
+        {
+            return Err(refuse(MODEL, name, format!("1 to {MOST_STAGES} stages"), stages));
+        }
+        let counts = [
+            ("in_channels", self.in_channels),
+            ("out_channels", self.out_channels),
+            ("latent_channels", self.latent_channels),
+            ("encoder_block_out_channels", self.encoder_channels),
+            ("decoder_block_out_channels", self.decoder_channels),
+        ];
+        expect_counts(MODEL, counts)?;
+        Ok(self)
     }
 
     /// Channels of an image to encode.
@@ -90,12 +115,10 @@ fn stages(
 ) -> Result<(usize, Vec<usize>)> {
     let widths = fields.take(channels, vec![64; 4])?;
     let blocks_of = fields.take(blocks, default.to_vec())?;
-    if !(1..=MOST_STAGES).contains(&blocks_of.len()) {
-        return Err(fields.refuse(blocks, format!("1 to {MOST_STAGES} stages"), blocks_of.len()));
-    }
-    if widths.len() != blocks_of.len() || widths.iter().any(|&width| width != widths[0]) {
+    let width = widths.first().copied().unwrap_or(0);
+    if widths.len() != blocks_of.len() || widths.iter().any(|&other| other != width) {
         let expected = format!("the same number for each of {} stages", blocks_of.len());
-        return Err(fields.refuse(channels, expected, format!("{widths:?}")));
+        return Err(refuse(MODEL, channels, expected, format!("{widths:?}")));
     }
-    Ok((fields.in_range(channels, widths[0])?, blocks_of))
+    Ok((width, blocks_of))
 }

@@ -19,6 +19,17 @@ pub(super) enum Kind {
     Decoder,
 }
 
+impl Kind {
+    /// How many layers each stage has that have a number but nothing in the file: the decoder's activation and
+    /// upsamplings.
+    pub fn unweighted(self) -> usize {
+        match self {
+            Kind::Encoder => 0,
+            Kind::Decoder => 1,
+        }
+    }
+}
+
 /// A convolution, which changes the size in all stages but the first, and the blocks after it.
 struct Stage<B: Backend> {
     conv: Conv2d<B>,
@@ -39,11 +50,7 @@ impl<B: Backend> Half<B> {
         [inputs, channels, outputs]: [usize; 3],
         num_blocks: &[usize],
     ) -> Result<Self> {
-        // The decoder's activation and upsamplings have numbers too, one with each stage, but nothing in the file.
-        let unweighted = match kind {
-            Kind::Encoder => 0,
-            Kind::Decoder => 1,
-        };
+        let unweighted = kind.unweighted();
         let mut next = 0;
         let mut stages = Vec::new();
         for &count in num_blocks {

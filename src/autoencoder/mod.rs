@@ -2,7 +2,9 @@
 //! github.com/madebyollin/taesd), over any [`Backend`].
 
 mod config;
+mod from_weights;
 mod half;
+mod layout;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use crate::tensor::{Shaped, Tensor};
 
 pub use config::Config;
 use half::{Half, Kind};
+use layout::{Layout, PARTS};
 
 /// A tiny autoencoder, loaded.
 pub struct AutoencoderTiny<B: Backend> {
@@ -24,34 +27,45 @@ pub struct AutoencoderTiny<B: Backend> {
 }
 
 impl<B: Backend> AutoencoderTiny<B> {
-    /// Loads a diffusers folder: `config.json` and the weights beside it, as [`Weights::open`] finds them.
+    /// Loads a diffusers folder: `config.json` and the weights beside it, as [`Weights::open`] finds them; a folder of
+    /// TAESD's own two files, `taesd_encoder.safetensors` and `taesd_decoder.safetensors`; or one file of weights alone,
+    /// in either layout, whose configuration [`Config::from_weights`] works out.
     ///
     /// # Errors
-    /// Those of [`Weights::open`], [`Config::from_json`] and [`AutoencoderTiny::from_parts`]; [`Error::File`] for a
-    /// configuration that cannot be read.
-    pub fn load(backend: Arc<B>, folder: impl AsRef<Path>) -> Result<Self> {
-        let config = Config::from_json(&read_config(folder.as_ref())?)?;
-        Self::from_parts(backend, config, &Weights::open(folder)?)
+    /// Those of [`Weights::open`], [`Config::from_json`], [`Config::from_weights`] and [`AutoencoderTiny::from_parts`];
+    /// [`Error::File`] for a configuration that cannot be read.
+    pub fn load(backend: Arc<B>, path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let in_parts = PARTS.iter().all(|part| path.join(format!("{part}.safetensors")).exists());
+        if path.is_dir() && (path.join("config.json").exists() || !in_parts) {
+            let config = Config::from_json(&read_config(path)?)?;
+            return Self::from_parts(backend, config, &Weights::open(path)?);
+        }
+        let weights = if path.is_dir() { Weights::open_parts(path, &PARTS)? } else { Weights::open(path)? };
+        Self::from_parts(backend, Config::from_weights(&weights)?, &weights)
     }
 
-    /// Loads the model that `config` describes.
+    /// Loads the model that `config` describes from weights in any layout that [`AutoencoderTiny::load`] takes.
     ///
     /// # Errors
     /// Those of [`Weights::tensor`] and [`Weights::expect_all_used`], and whatever the backend reports.
     pub fn from_parts(backend: Arc<B>, config: Config, weights: &Weights) -> Result<Self> {
+        let layout = Layout::of(weights);
+        let in_file = |name: &str| layout.in_file(name);
+        let file = weights.renamed(&in_file);
         let Config { in_channels, out_channels, latent_channels, encoder_channels, decoder_channels, .. } =
             config;
         let encoder = Half::load(
             Kind::Encoder,
             &*backend,
-            &weights.scope("encoder.layers"),
+            &file.scope("encoder.layers"),
             [in_channels, encoder_channels, latent_channels],
             &config.num_encoder_blocks,
         )?;
         let decoder = Half::load(
             Kind::Decoder,
             &*backend,
-            &weights.scope("decoder.layers"),
+            &file.scope("decoder.layers"),
             [latent_channels, decoder_channels, out_channels],
             &config.num_decoder_blocks,
         )?;

@@ -50,21 +50,6 @@ impl Fields {
         })
     }
 
-    /// A field that counts something.
-    pub fn count(&mut self, name: &'static str, default: usize) -> Result<usize> {
-        let number = self.take(name, default)?;
-        self.in_range(name, number)
-    }
-
-    /// Refuses counts that are 0, and those so large that sums and small products of them might overflow.
-    pub fn in_range(&self, name: &'static str, number: usize) -> Result<usize> {
-        const MOST: usize = 1 << 20;
-        if (1..=MOST).contains(&number) {
-            return Ok(number);
-        }
-        Err(self.refuse(name, format!("1 to {MOST}"), number))
-    }
-
     /// Refuses fields with values other than these, written as JSON; an absent field is fine.
     pub fn only(&mut self, implemented: &[(&'static str, &[&str])]) -> Result<()> {
         for &(name, values) in implemented {
@@ -93,6 +78,28 @@ impl Fields {
 
     /// The error for a field's value.
     pub fn refuse(&self, name: &'static str, expected: impl Into<String>, got: impl ToString) -> Error {
-        Error::Value { op: self.model, what: name, expected: expected.into(), got: got.to_string() }
+        refuse(self.model, name, expected, got)
     }
+}
+
+/// Refuses counts of a `model` that are 0, and those so large that sums and small products of them might overflow.
+pub(crate) fn expect_counts(
+    model: &'static str,
+    counts: impl IntoIterator<Item = (&'static str, usize)>,
+) -> Result<()> {
+    const MOST: usize = 1 << 20;
+    match counts.into_iter().find(|(_, number)| !(1..=MOST).contains(number)) {
+        Some((name, number)) => Err(refuse(model, name, format!("1 to {MOST}"), number)),
+        None => Ok(()),
+    }
+}
+
+/// The error for a value of a `model`'s configuration.
+pub(crate) fn refuse(
+    model: &'static str,
+    name: &'static str,
+    expected: impl Into<String>,
+    got: impl ToString,
+) -> Error {
+    Error::Value { op: model, what: name, expected: expected.into(), got: got.to_string() }
 }

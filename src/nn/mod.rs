@@ -12,7 +12,7 @@ mod timestep;
 mod transformer;
 mod weights;
 
-pub(crate) use fields::{Fields, read_config};
+pub(crate) use fields::{Fields, expect_counts, read_config, refuse};
 pub use layers::{Conv2d, GroupNorm, LayerNorm, Linear};
 pub use resnet::{ResnetBlock, ResnetShape};
 pub use timestep::{TimeProjections, TimestepEmbedding, Timesteps};

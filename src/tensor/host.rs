@@ -1,3 +1,5 @@
+use rayon::prelude::*;
+
 use super::{DType, Element, Shape, Shaped};
 use crate::error::{Error, Result};
 
@@ -133,14 +135,17 @@ impl<E: Element> Tensor<E> {
     }
 }
 
-/// `[n, a, b]` to `[n, b, a]`.
+/// `[n, a, b]` to `[n, b, a]`, items in parallel where there is enough to do: a model's weights come this way.
 fn swap_inner<E: Element>(data: &[E], n: usize, a: usize, b: usize) -> Vec<E> {
-    let mut out = Vec::with_capacity(data.len());
-    for item in 0..n {
-        for j in 0..b {
-            out.extend((0..a).map(|i| data[(item * a + i) * b + j]));
+    const WORTH_SHARING: usize = 1 << 16;
+    let mut out = vec![E::default(); data.len()];
+    let item = (data.len() / n.max(1)).max(1);
+    let items = out.par_chunks_exact_mut(item).zip(data.par_chunks_exact(item));
+    items.with_min_len(WORTH_SHARING.div_ceil(item)).for_each(|(out, item)| {
+        for (j, row) in out.chunks_exact_mut(a).enumerate() {
+            row.iter_mut().zip(item[j..].iter().step_by(b)).for_each(|(out, &value)| *out = value);
         }
-    }
+    });
     out
 }
 

@@ -1,7 +1,10 @@
 use serde::Deserialize;
 
-use crate::error::Result;
-use crate::nn::{Fields, Timesteps};
+use crate::error::{Error, Result};
+use crate::nn::{self, Fields, Timesteps, expect_counts};
+
+/// The model's name in diffusers.
+const MODEL: &str = "UNet2DConditionModel";
 
 /// What a diffusers `config.json` says of a `UNet2DConditionModel`, checked: the sizes agree, and there is a level.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +35,7 @@ pub(super) struct Level {
     pub(super) layers: usize,
     /// Heads of its attentions.
     pub(super) heads: usize,
-    /// Blocks in each of its transformers.
+    /// Blocks in each of its transformers; 1 if it has none.
     pub(super) transformer_layers: usize,
     /// Whether it has transformers on the way down.
     pub(super) down_attention: bool,
@@ -115,7 +118,7 @@ impl Config {
     /// [`Error::UnknownName`]: crate::error::Error::UnknownName
     /// [`Error::Value`]: crate::error::Error::Value
     pub fn from_json(json: &str) -> Result<Self> {
-        let mut fields = Fields::parse("UNet2DConditionModel", json)?;
+        let mut fields = Fields::parse(MODEL, json)?;
         fields.only(ONLY)?;
         fields.ignore(IGNORED);
         let levels = levels(&mut fields)?;
@@ -123,19 +126,18 @@ impl Config {
         let freq_shift = fields.take("freq_shift", 0.0)?;
         let timesteps = |channels| Timesteps { channels, flip_sin_to_cos, freq_shift };
         let config = Config {
-            in_channels: fields.count("in_channels", 4)?,
-            out_channels: fields.count("out_channels", 4)?,
+            in_channels: fields.take("in_channels", 4)?,
+            out_channels: fields.take("out_channels", 4)?,
             time_proj: timesteps(levels.first().map_or(0, |level| level.channels)),
-            cross_attention_dim: fields.count("cross_attention_dim", 1280)?,
+            cross_attention_dim: fields.take("cross_attention_dim", 1280)?,
             use_linear_projection: fields.take("use_linear_projection", false)?,
-            norm_num_groups: fields.count("norm_num_groups", 32)?,
+            norm_num_groups: fields.take("norm_num_groups", 32)?,
             norm_eps: fields.take("norm_eps", 1e-5)?,
             addition: addition(&mut fields, timesteps)?,
             levels,
         };
-        config.check(&fields)?;
         fields.finish()?;
-        Ok(config)
+        config.checked()
     }
 
     /// Channels of the input: 4, or 9 for an inpainting model.
@@ -163,24 +165,54 @@ impl Config {
         4 * self.time_proj.channels
     }
 
-    fn check(&self, fields: &Fields) -> Result<()> {
+    /// The configuration, if its sizes make sense and agree.
+    pub(super) fn checked(self) -> Result<Self> {
+        expect_levels(self.levels.len())?;
+        expect_counts(MODEL, self.counts())?;
         let groups = self.norm_num_groups;
         for level in &self.levels {
             if !level.channels.is_multiple_of(groups) {
                 let expected = format!("a multiple of norm_num_groups = {groups}");
-                return Err(fields.refuse("block_out_channels", expected, level.channels));
+                return Err(refuse("block_out_channels", expected, level.channels));
             }
             if !level.channels.is_multiple_of(level.heads) {
                 let expected = format!("a number of heads that divides {} channels", level.channels);
-                return Err(fields.refuse("attention_head_dim", expected, level.heads));
+                return Err(refuse("attention_head_dim", expected, level.heads));
             }
         }
         if !(self.norm_eps.is_finite() && self.norm_eps > 0.0) {
-            return Err(fields.refuse("norm_eps", "positive and finite", self.norm_eps));
+            return Err(refuse("norm_eps", "positive and finite", self.norm_eps));
         }
-        expect_embeddable("block_out_channels", self.time_proj, fields)?;
+        expect_embeddable("block_out_channels", self.time_proj)?;
         let numbers = self.addition.as_ref().map_or(self.time_proj, |addition| addition.add_time_proj);
-        expect_embeddable("addition_time_embed_dim", numbers, fields)
+        expect_embeddable("addition_time_embed_dim", numbers)?;
+        Ok(self)
+    }
+
+    /// Whatever is counted, under the name of the field that tells it.
+    fn counts(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let single = [
+            ("in_channels", self.in_channels),
+            ("out_channels", self.out_channels),
+            ("cross_attention_dim", self.cross_attention_dim),
+            ("norm_num_groups", self.norm_num_groups),
+        ];
+        let level = |level: &Level| {
+            [
+                ("block_out_channels", level.channels),
+                ("layers_per_block", level.layers),
+                ("attention_head_dim", level.heads),
+                ("transformer_layers_per_block", level.transformer_layers),
+            ]
+        };
+        let addition = |addition: &Addition| {
+            [
+                ("addition_time_embed_dim", addition.add_time_proj.channels),
+                ("projection_class_embeddings_input_dim", addition.inputs),
+            ]
+        };
+        let levels = self.levels.iter().flat_map(level);
+        single.into_iter().chain(levels).chain(self.addition.iter().flat_map(addition))
     }
 }
 
@@ -188,9 +220,7 @@ impl Config {
 fn levels(fields: &mut Fields) -> Result<Vec<Level>> {
     let channels = fields.take("block_out_channels", vec![320, 640, 1280, 1280])?;
     let depth = channels.len();
-    if depth == 0 {
-        return Err(fields.refuse("block_out_channels", "at least 1 level", "[]"));
-    }
+    expect_levels(depth)?;
     let [cross_down, down] = ["CrossAttnDownBlock2D", "DownBlock2D"];
     let [cross_up, up] = ["CrossAttnUpBlock2D", "UpBlock2D"];
     let down_types = [cross_down, cross_down, cross_down, down];
@@ -201,18 +231,19 @@ fn levels(fields: &mut Fields) -> Result<Vec<Level>> {
     let layers = per_level(fields, "layers_per_block", 2, depth)?;
     let heads = per_level(fields, "attention_head_dim", 8, depth)?;
     let transformer_layers = per_level(fields, "transformer_layers_per_block", 1, depth)?;
-    (0..depth)
-        .map(|i| {
-            Ok(Level {
-                channels: fields.in_range("block_out_channels", channels[i])?,
-                layers: layers[i],
-                heads: heads[i],
-                transformer_layers: transformer_layers[i],
-                down_attention: down_attention[i],
-                up_attention: up_attention[i],
-            })
-        })
-        .collect()
+    let level = |i: usize| {
+        // The middle block's transformer counts as the coarsest level's.
+        let transformers = down_attention[i] || up_attention[i] || i + 1 == depth;
+        Level {
+            channels: channels[i],
+            layers: layers[i],
+            heads: heads[i],
+            transformer_layers: if transformers { transformer_layers[i] } else { 1 },
+            down_attention: down_attention[i],
+            up_attention: up_attention[i],
+        }
+    };
+    Ok((0..depth).map(level).collect())
 }
 
 /// Which of a list of block types are those with attention.
@@ -225,11 +256,11 @@ fn attention_of(
     depth: usize,
 ) -> Result<Vec<bool>> {
     let types = fields.take(name, default.map(str::to_owned).to_vec())?;
-    expect_length(fields, name, types.len(), depth)?;
+    expect_length(name, types.len(), depth)?;
     let attention = |block: &String| match block {
         block if block == with => Ok(true),
         block if block == without => Ok(false),
-        other => Err(fields.refuse(name, format!("{with} or {without}"), other)),
+        other => Err(refuse(name, format!("{with} or {without}"), other)),
     };
     types.iter().map(attention).collect()
 }
@@ -240,8 +271,8 @@ fn per_level(fields: &mut Fields, name: &'static str, default: usize, depth: usi
         PerLevel::Same(number) => vec![number; depth],
         PerLevel::Each(numbers) => numbers,
     };
-    expect_length(fields, name, each.len(), depth)?;
-    each.into_iter().map(|number| fields.in_range(name, number)).collect()
+    expect_length(name, each.len(), depth)?;
+    Ok(each)
 }
 
 fn addition(fields: &mut Fields, timesteps: impl Fn(usize) -> Timesteps) -> Result<Option<Addition>> {
@@ -253,30 +284,41 @@ fn addition(fields: &mut Fields, timesteps: impl Fn(usize) -> Timesteps) -> Resu
     let inputs: Option<usize> = fields.take(INPUTS, None)?;
     match kind.as_deref() {
         None => Ok(None),
-        Some("text_time") => Ok(Some(Addition {
-            add_time_proj: timesteps(fields.in_range(TIME, time.unwrap_or(0))?),
-            inputs: fields.in_range(INPUTS, inputs.unwrap_or(0))?,
-        })),
-        Some(other) => Err(fields.refuse(TYPE, "null or \"text_time\"", other)),
+        Some("text_time") => {
+            Ok(Some(Addition { add_time_proj: timesteps(time.unwrap_or(0)), inputs: inputs.unwrap_or(0) }))
+        }
+        Some(other) => Err(refuse(TYPE, "null or \"text_time\"", other)),
     }
 }
 
-fn expect_length(fields: &Fields, name: &'static str, got: usize, depth: usize) -> Result<()> {
+fn expect_levels(depth: usize) -> Result<()> {
+    if depth > 0 {
+        return Ok(());
+    }
+    Err(refuse("block_out_channels", "at least 1 level", "[]"))
+}
+
+fn expect_length(name: &'static str, got: usize, depth: usize) -> Result<()> {
     if got == depth {
         return Ok(());
     }
-    Err(fields.refuse(name, format!("one for each of {depth} levels"), got))
+    Err(refuse(name, format!("one for each of {depth} levels"), got))
 }
 
 /// Refuses widths that do not hold a sine and a cosine of each angle, and a shift that leaves the angles undefined.
-fn expect_embeddable(name: &'static str, embedding: Timesteps, fields: &Fields) -> Result<()> {
+fn expect_embeddable(name: &'static str, embedding: Timesteps) -> Result<()> {
     let Timesteps { channels, freq_shift, .. } = embedding;
     if !channels.is_multiple_of(2) {
-        return Err(fields.refuse(name, "even, to hold sines and cosines", channels));
+        return Err(refuse(name, "even, to hold sines and cosines", channels));
     }
     let half = channels / 2;
     if !(0.0..half as f64).contains(&freq_shift) {
-        return Err(fields.refuse("freq_shift", format!("at least 0 and below {half}"), freq_shift));
+        return Err(refuse("freq_shift", format!("at least 0 and below {half}"), freq_shift));
     }
     Ok(())
+}
+
+/// The error for a field's value.
+pub(super) fn refuse(name: &'static str, expected: impl Into<String>, got: impl ToString) -> Error {
+    nn::refuse(MODEL, name, expected, got)
 }

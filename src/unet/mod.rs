@@ -5,6 +5,8 @@ mod blocks;
 mod conditioning;
 mod config;
 mod denoiser;
+mod from_weights;
+mod layout;
 mod plan;
 mod preset;
 
@@ -23,6 +25,8 @@ use blocks::{DownBlock, Given, MidBlock, UpBlock, last};
 pub use conditioning::{Added, Conditioning, Times};
 pub use config::Config;
 pub use denoiser::{Prompt, UNetDenoiser};
+pub use from_weights::model_sampling;
+use layout::Layout;
 pub use plan::Plan;
 pub use preset::Preset;
 
@@ -48,29 +52,39 @@ pub struct UNet<B: Backend> {
 }
 
 impl<B: Backend> UNet<B> {
-    /// Loads a diffusers folder: `config.json` and the weights beside it, as [`Weights::open`] finds them.
+    /// Loads a diffusers folder: `config.json` and the weights beside it, as [`Weights::open`] finds them; or a file
+    /// of weights alone, whose configuration [`Config::from_weights`] works out: a UNet of diffusers, or a checkpoint in
+    /// the layout of the original implementation, whatever else it holds.
     ///
     /// # Errors
-    /// Those of [`Weights::open`] and [`UNet::from_parts`]; [`Error::File`] for a configuration that cannot be read.
-    pub fn load(backend: Arc<B>, folder: impl AsRef<Path>) -> Result<Self> {
-        let config = Config::from_json(&read_config(folder.as_ref())?)?;
-        Self::from_parts(backend, config, &Weights::open(folder)?)
+    /// Those of [`Weights::open`], [`Config::from_json`], [`Config::from_weights`] and [`UNet::from_parts`];
+    /// [`Error::File`] for a configuration that cannot be read.
+    pub fn load(backend: Arc<B>, path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        if path.is_dir() {
+            let config = Config::from_json(&read_config(path)?)?;
+            return Self::from_parts(backend, config, &Weights::open(path)?);
+        }
+        let weights = Weights::open(path)?;
+        Self::from_parts(backend, Config::from_weights(&weights)?, &weights)
     }
 
-    /// Loads the model that `config` describes.
+    /// Loads the model that `config` describes from weights in any layout that [`UNet::load`] takes.
     ///
     /// # Errors
-    /// Those of [`Weights::tensor`] and [`Weights::expect_all_used`], and whatever the backend reports.
+    /// Those of [`Weights::tensor`] and [`Weights::expect_used`], and whatever the backend reports.
     pub fn from_parts(backend: Arc<B>, config: Config, weights: &Weights) -> Result<Self> {
+        let layout = Layout::of(weights);
+        let in_file = |name: &str| layout.in_file(name);
+        let file = weights.renamed(&in_file);
         let b = &*backend;
         let (finest, depth) = (config.levels[0].channels, config.levels.len());
         let time_embed_dim = config.time_embed_dim();
-        let embedding =
-            |name, inputs| TimestepEmbedding::load(b, &weights.scope(name), inputs, time_embed_dim);
+        let embedding = |name, inputs| TimestepEmbedding::load(b, &file.scope(name), inputs, time_embed_dim);
         let add_embedding =
             config.addition.as_ref().map(|a| embedding("add_embedding", a.inputs)).transpose()?;
         let mut projections = TimeProjections::new(time_embed_dim);
-        let [down, mid, up] = ["down_blocks", "mid_block", "up_blocks"].map(|name| weights.scope(name));
+        let [down, mid, up] = ["down_blocks", "mid_block", "up_blocks"].map(|name| file.scope(name));
         let load_down = |i| DownBlock::load(b, &down.scope(i), &config, i, &mut projections);
         let down_blocks = (0..depth).map(load_down).collect::<Result<_>>()?;
         let mid_block = MidBlock::load(b, &mid, &config, &mut projections)?;
@@ -78,20 +92,20 @@ impl<B: Backend> UNet<B> {
         let up_blocks = (0..depth).map(load_up).collect::<Result<_>>()?;
         let (groups, eps) = (config.norm_num_groups, config.norm_eps);
         let unet = UNet {
-            conv_in: Conv2d::load(b, &weights.scope("conv_in"), config.in_channels, finest)?,
+            conv_in: Conv2d::load(b, &file.scope("conv_in"), config.in_channels, finest)?,
             time_embedding: embedding("time_embedding", finest)?,
             add_embedding,
             time_emb_proj: projections.join(b)?,
             down_blocks,
             mid_block,
             up_blocks,
-            conv_norm_out: GroupNorm::load(b, &weights.scope("conv_norm_out"), finest, groups, eps)?,
-            conv_out: Conv2d::load(b, &weights.scope("conv_out"), finest, config.out_channels)?,
+            conv_norm_out: GroupNorm::load(b, &file.scope("conv_norm_out"), finest, groups, eps)?,
+            conv_out: Conv2d::load(b, &file.scope("conv_out"), finest, config.out_channels)?,
             identity: Arc::new(()),
             backend,
             config,
         };
-        weights.expect_all_used()?;
+        weights.expect_used(layout.prefix())?;
         Ok(unet)
     }
 

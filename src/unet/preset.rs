@@ -47,7 +47,7 @@ impl Preset {
     pub fn config(self) -> Config {
         const SD: [Sizes; 4] = [(320, 1, true), (640, 1, true), (1280, 1, true), (1280, 1, false)];
         const SDXL: [Sizes; 3] = [(320, 1, false), (640, 2, true), (1280, 10, true)];
-        const REFINER: [Sizes; 4] = [(384, 4, false), (768, 4, true), (1536, 4, true), (1536, 4, false)];
+        const REFINER: [Sizes; 4] = [(384, 1, false), (768, 4, true), (1536, 4, true), (1536, 4, false)];
         match self {
             Preset::Sd15 => first_generation(4, &SD),
             Preset::Sd15Inpaint => first_generation(9, &SD),

@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod compare;
+pub mod counter;
 pub mod emulated;
+pub mod files;
 pub mod golden;
 pub mod report;
 pub mod toy;

@@ -53,7 +53,7 @@ impl Source {
         match self {
             Source::Embedded => {
                 let name = format!("{folder}/{file}");
-                Weights::embedded(&name, embedded(&name).unwrap_or_default())
+                Weights::from_bytes(&name, embedded(&name).unwrap_or_default())
             }
             Source::Folder(root) if file == WEIGHTS => Weights::open(root.join(folder)),
             Source::Folder(root) => Weights::open(root.join(folder).join(file)),
@@ -95,10 +95,15 @@ fn embedded(name: &str) -> Option<&'static [u8]> {
 }
 
 impl<B: Backend> Bundle<B> {
-    /// The model in `folder`: `unet/` as diffusers has it; with `words.json` and `words.safetensors` in it prompts are
-    /// words of that table; with an `autoencoder/` beside it latents become pictures. Without a folder, the emoji model.
-    pub fn open(backend: Arc<B>, folder: Option<&Path>) -> Result<Self> {
-        let source = folder.map_or(Source::Embedded, |folder| Source::Folder(folder.to_owned()));
+    /// The model at `path`. A folder holds `unet/` as diffusers has it; with `words.json` and `words.safetensors` in it
+    /// prompts are words of that table; with an `autoencoder/` beside it latents become pictures. A file holds a UNet,
+    /// maybe as a part of a checkpoint. Without a path, the emoji model.
+    pub fn open(backend: Arc<B>, path: Option<&Path>) -> Result<Self> {
+        let source = match path {
+            Some(file) if file.is_file() => return Self::checkpoint(backend, file),
+            Some(folder) => Source::Folder(folder.to_owned()),
+            None => Source::Embedded,
+        };
         let config = unet::Config::from_json(&source.expect_text("unet/config.json")?)?;
         let unet = UNet::from_parts(backend.clone(), config, &source.weights("unet", WEIGHTS)?)?;
         let words = match source.text("unet/words.json")? {
@@ -119,6 +124,15 @@ impl<B: Backend> Bundle<B> {
         };
         let sampling = trained_levels(&source)?;
         Ok(Bundle { unet: Arc::new(unet), autoencoder, words, sampling })
+    }
+
+    /// The UNet in a file of weights.
+    fn checkpoint(backend: Arc<B>, file: &Path) -> Result<Self> {
+        let weights = Weights::open(file)?;
+        let config = unet::Config::from_weights(&weights)?;
+        let sampling = unet::model_sampling(&weights)?;
+        let unet = UNet::from_parts(backend, config, &weights)?;
+        Ok(Bundle { unet: Arc::new(unet), autoencoder: None, words: None, sampling })
     }
 
     /// The noise levels that the model was trained on.

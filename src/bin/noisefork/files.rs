@@ -55,10 +55,10 @@ impl TensorFile {
         let file = Weights::open(&self.path)?;
         let name = match &self.tensor {
             Some(name) => name.clone(),
-            None => only_name(&self.path, file.names())?,
+            None => only_name(&self.path, &file.names())?,
         };
         let shape = file.shape(&name)?;
-        let shape = Shape::try_from_slice(&shape).ok_or_else(|| Error::FileTensor {
+        let shape = Shape::try_from_slice(shape).ok_or_else(|| Error::FileTensor {
             path: self.path.clone(),
             name: name.clone(),
             expected: format!("a tensor of at most {} dimensions", Shape::MAX_RANK),
@@ -68,10 +68,10 @@ impl TensorFile {
     }
 }
 
-fn only_name(path: &Path, names: Vec<String>) -> Result<String> {
-    match <[String; 1]>::try_from(names) {
-        Ok([name]) => Ok(name),
-        Err(names) => Err(Error::File {
+fn only_name(path: &Path, names: &[&str]) -> Result<String> {
+    match names {
+        [name] => Ok((*name).to_owned()),
+        names => Err(Error::File {
             path: path.to_owned(),
             expected: "one tensor, or FILE:TENSOR to choose one".into(),
             got: format!("{} tensors: {}", names.len(), names.join(", ")),

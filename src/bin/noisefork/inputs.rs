@@ -18,8 +18,9 @@ use crate::files::TensorFile;
 
 #[derive(Args)]
 pub struct Inputs {
-    /// A diffusers folder (unet/, autoencoder/); without one, the emoji model in this program
-    #[arg(long, value_name = "DIR")]
+    /// A diffusers folder (unet/, autoencoder/), or a safetensors file with a UNet, as checkpoints are; without one, the
+    /// emoji model in this program
+    #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// What to draw, in words that the model's table knows
     #[arg(long, value_name = "WORDS", default_value = "face smiling grinning big eyes")]

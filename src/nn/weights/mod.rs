@@ -1,24 +1,23 @@
+mod file;
 mod synthetic;
+mod widen;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::fs::{self, File};
-use std::ops::Deref;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
-use memmap2::Mmap;
-use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::tensor::TensorInfo;
 
 use crate::error::{Error, Result};
 use crate::rng::CounterStream;
 use crate::tensor::{Shape, Tensor};
 
-/// The tensors of a model, in safetensors files, embedded in the program or made up, read as f32 when they are asked
-/// for.
+use file::File;
+
+/// The tensors of a model, in safetensors files, in memory or made up, read as f32 when they are asked for.
 ///
 /// It keeps account of what was asked for, so that [`Weights::expect_all_used`] can tell a file that holds another
 /// model than its configuration says.
@@ -29,31 +28,8 @@ pub struct Weights {
 }
 
 enum Source {
-    Files(Vec<Shard>),
+    Files(Vec<File>),
     Synthetic(CounterStream),
-}
-
-struct Shard {
-    path: PathBuf,
-    bytes: Bytes,
-    metadata: Metadata,
-    /// Where the header ends.
-    data: usize,
-}
-
-enum Bytes {
-    Mapped(Mmap),
-    Embedded(&'static [u8]),
-}
-
-impl Deref for Bytes {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        match self {
-            Bytes::Mapped(map) => map,
-            Bytes::Embedded(bytes) => bytes,
-        }
-    }
 }
 
 impl Weights {
@@ -69,7 +45,8 @@ impl Weights {
     /// one of these. The files are mapped, not read: they must stay as they are while the weights are in use.
     ///
     /// # Errors
-    /// [`Error::File`] for what cannot be read or is not whole.
+    /// [`Error::File`] for what cannot be read or is no safetensors file, [`Error::FileTensor`] for a tensor that is
+    /// not whole, or not where it should be.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         if path.is_dir() {
@@ -77,21 +54,34 @@ impl Weights {
             let none = || refused(path, format!("one of {}", Self::NAMES.join(", ")), "none of them");
             return Self::open(found.ok_or_else(none)?);
         }
-        let shards = if path.extension().is_some_and(|extension| extension == "json") {
-            shard_paths(path)?.iter().map(|shard| Shard::open(shard)).collect::<Result<_>>()?
+        let files = if path.extension().is_some_and(|extension| extension == "json") {
+            shard_paths(path)?.iter().map(|shard| File::open(shard)).collect::<Result<_>>()?
         } else {
-            vec![Shard::open(path)?]
+            vec![File::open(path)?]
         };
-        Ok(Self::new(path, Source::Files(shards)))
+        Ok(Self::new(path, Source::Files(files)))
+    }
+
+    /// Opens the files of a model that is kept in parts: `PART.safetensors` in `folder` for each of `parts`. The
+    /// tensors have their part's name and a dot before their own.
+    ///
+    /// # Errors
+    /// As [`Weights::open`].
+    pub fn open_parts(folder: impl AsRef<Path>, parts: &[&str]) -> Result<Self> {
+        let folder = folder.as_ref();
+        let open = |part: &&str| {
+            File::open(&folder.join(format!("{part}.safetensors"))).map(|file| file.named_part(part))
+        };
+        Ok(Self::new(folder, Source::Files(parts.iter().map(open).collect::<Result<_>>()?)))
     }
 
     /// The weights in the bytes of a safetensors file; `name` stands for a path in errors.
     ///
     /// # Errors
-    /// [`Error::File`] if the bytes are not a whole safetensors file.
-    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self> {
-        let shard = Shard::new(name.into(), Bytes::Embedded(bytes))?;
-        Ok(Self::new(Path::new(name), Source::Files(vec![shard])))
+    /// As [`Weights::open`].
+    pub fn from_bytes(name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
+        let file = File::in_memory(name, bytes.into())?;
+        Ok(Self::new(Path::new(name), Source::Files(vec![file])))
     }
 
     /// Weights of any model: whatever is asked for is there, in the shape that is asked for, with normal values that
@@ -105,40 +95,48 @@ impl Weights {
         Weights { path: path.to_owned(), source, asked: RefCell::default() }
     }
 
-    fn shards(&self) -> &[Shard] {
+    fn files(&self) -> &[File] {
         match &self.source {
-            Source::Files(shards) => shards,
+            Source::Files(files) => files,
             Source::Synthetic(_) => &[],
         }
     }
 
-    /// The file that was opened, or the name of embedded weights.
+    /// The file that was opened, or the name of weights that are in none.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The names of all tensors, sorted; synthetic weights have none of their own.
-    pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.shards().iter().flat_map(|shard| shard.metadata.offset_keys()).collect();
-        names.sort();
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.files().iter().flat_map(File::names).collect();
+        names.sort_unstable();
         names
+    }
+
+    /// Whether there is a tensor `name`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.find(name).is_some()
     }
 
     /// The extents of the tensor `name`.
     ///
     /// # Errors
     /// [`Error::MissingTensor`] if there is none.
-    pub fn shape(&self, name: &str) -> Result<Vec<usize>> {
-        Ok(self.find(name)?.1.shape.clone())
+    pub fn shape(&self, name: &str) -> Result<&[usize]> {
+        Ok(&self.expect(name)?.1.shape)
     }
 
-    fn find(&self, name: &str) -> Result<(&Shard, &TensorInfo)> {
-        let found = self.shards().iter().find_map(|shard| Some((shard, shard.metadata.info(name)?)));
-        found.ok_or_else(|| Error::MissingTensor { path: self.path.clone(), name: name.to_owned() })
+    fn find(&self, name: &str) -> Option<(&File, &TensorInfo)> {
+        self.files().iter().find_map(|file| Some((file, file.info(name)?)))
     }
 
-    /// The tensor `name`, which must have this shape and be f32, f16 or bf16; widened to f32, which is exact.
+    fn expect(&self, name: &str) -> Result<(&File, &TensorInfo)> {
+        self.find(name).ok_or_else(|| Error::MissingTensor { path: self.path.clone(), name: name.to_owned() })
+    }
+
+    /// The tensor `name`, which must have this shape and be f32, f16, bf16, f8_e4m3 (torch's `float8_e4m3fn`) or
+    /// f8_e5m2; widened to f32, which is exact.
     ///
     /// # Errors
     /// [`Error::MissingTensor`] if there is none, [`Error::FileTensor`] if it has another shape or dtype,
@@ -148,63 +146,81 @@ impl Weights {
         if let Source::Synthetic(values) = self.source {
             return synthetic::tensor(values, name, shape);
         }
-        let (shard, info) = self.find(name)?;
+        let (file, info) = self.expect(name)?;
         self.asked.borrow_mut().insert(name.to_owned());
-        let mismatch = |expected: String| Error::FileTensor {
-            path: shard.path.clone(),
-            name: name.to_owned(),
-            expected,
-            got: format!("{} {:?}", info.dtype, info.shape),
-        };
-        if *info.shape != *shape {
-            return Err(mismatch(shape.to_string()));
-        }
-        let (start, end) = info.data_offsets;
-        let bytes = &shard.bytes[shard.data..][start..end];
-        let data = match info.dtype {
-            Dtype::F32 => bytemuck::pod_collect_to_vec(bytes),
-            Dtype::F16 => bytemuck::pod_collect_to_vec::<u8, f16>(bytes).to_f32_vec(),
-            Dtype::BF16 => bytemuck::pod_collect_to_vec::<u8, bf16>(bytes).to_f32_vec(),
-            _ => return Err(mismatch("f32, f16 or bf16".into())),
-        };
-        Tensor::new(shape, data)
+        file.tensor(name, info, shape)
     }
 
     /// The tensors whose names begin with `name` and a dot.
     pub fn scope(&self, name: impl Display) -> Scope<'_> {
-        Scope { weights: self, prefix: format!("{name}.") }
+        self.renamed(&str::to_owned).scope(name)
+    }
+
+    /// All tensors under other names: what is asked for as `name` is in the file as `in_file(name)`.
+    pub fn renamed<'a>(&'a self, in_file: &'a dyn Fn(&str) -> String) -> Scope<'a> {
+        Scope { weights: self, in_file, prefix: String::new() }
     }
 
     /// Refuses weights of which some were never asked for: they belong to another model than the one that was loaded.
-    /// No file of a model here has any to spare.
     ///
     /// # Errors
-    /// [`Error::File`], with the first of their names.
+    /// [`Error::UnusedTensors`], with their names.
     pub fn expect_all_used(&self) -> Result<()> {
-        const SHOWN: usize = 3;
+        self.expect_used("")
+    }
+
+    /// [`Weights::expect_all_used`] of the tensors whose names begin with `prefix`; a checkpoint may hold other models
+    /// beside.
+    ///
+    /// # Errors
+    /// Those of [`Weights::expect_all_used`].
+    pub fn expect_used(&self, prefix: &str) -> Result<()> {
         let asked = self.asked.borrow();
-        let names = self.shards().iter().flat_map(|shard| shard.metadata.offset_keys());
-        let unused: Vec<String> = names.filter(|name| !asked.contains(name)).collect();
-        if unused.is_empty() {
+        let unused = |name: &&str| name.starts_with(prefix) && !asked.contains(*name);
+        let names: Vec<String> = self.names().into_iter().filter(unused).map(str::to_owned).collect();
+        if names.is_empty() {
             return Ok(());
         }
-        let more = if unused.len() > SHOWN { ", .." } else { "" };
-        let shown = unused[..unused.len().min(SHOWN)].join(", ");
-        let got = format!("{} unused tensors: {shown}{more}", unused.len());
-        Err(refused(&self.path, "only tensors that the configuration calls for", got))
+        Err(Error::UnusedTensors { path: self.path.clone(), names })
     }
 }
 
 /// The tensors of a [`Weights`] under one prefix, so that loading code need not spell it.
+#[derive(Clone)]
 pub struct Scope<'a> {
     weights: &'a Weights,
+    in_file: &'a dyn Fn(&str) -> String,
     prefix: String,
 }
 
 impl Scope<'_> {
     /// The tensors whose names begin with this prefix, `name` and a dot.
     pub fn scope(&self, name: impl Display) -> Self {
-        Scope { weights: self.weights, prefix: format!("{}{name}.", self.prefix) }
+        Scope { prefix: format!("{}{name}.", self.prefix), ..*self }
+    }
+
+    /// [`Weights::contains`] of the prefix and `name`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.weights.contains(&self.name(name))
+    }
+
+    /// The extents of the tensor of the prefix and `name`, of which there must be `RANK`.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] if there is none, [`Error::FileTensor`] if it has more or fewer dimensions.
+    pub fn extents<const RANK: usize>(&self, name: &str) -> Result<[usize; RANK]> {
+        let name = self.name(name);
+        let (file, info) = self.weights.expect(&name)?;
+        let misshapen = |_| file.refuse(&name, format!("of {RANK} dimensions"), format!("{:?}", info.shape));
+        info.shape.as_slice().try_into().map_err(misshapen)
+    }
+
+    /// How many dimensions the tensor of the prefix and `name` has.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] if there is none.
+    pub fn rank(&self, name: &str) -> Result<usize> {
+        Ok(self.weights.shape(&self.name(name))?.len())
     }
 
     /// [`Weights::tensor`] of the prefix and `name`.
@@ -212,25 +228,11 @@ impl Scope<'_> {
     /// # Errors
     /// Those of [`Weights::tensor`].
     pub fn tensor(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
-        self.weights.tensor(&format!("{}{name}", self.prefix), shape)
-    }
-}
-
-impl Shard {
-    fn open(path: &Path) -> Result<Self> {
-        let unreadable = |error: std::io::Error| refused(path, "a readable safetensors file", error);
-        let file = File::open(path).map_err(unreadable)?;
-        // SAFETY: the map is only read, as plain bytes. That nobody shortens or rewrites the file meanwhile cannot be
-        // checked; `Weights::open` asks it of the caller, as every reader of mapped weights does.
-        let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
-        Shard::new(path.to_owned(), Bytes::Mapped(map))
+        self.weights.tensor(&self.name(name), shape)
     }
 
-    fn new(path: PathBuf, bytes: Bytes) -> Result<Self> {
-        // Checks that the tensors lie end to end in the bytes and fill them.
-        let header = SafeTensors::read_metadata(&bytes);
-        let (length, metadata) = header.map_err(|error| refused(&path, "a whole safetensors file", error))?;
-        Ok(Shard { path, bytes, metadata, data: size_of::<u64>() + length })
+    fn name(&self, name: &str) -> String {
+        (self.in_file)(&format!("{}{name}", self.prefix))
     }
 }
 
