@@ -10,6 +10,7 @@ fn main() {
     let kernels = Path::new("../kernels");
     println!("cargo:rerun-if-changed=../kernels");
     println!("cargo:rerun-if-changed=runtime");
+    println!("cargo:rerun-if-changed=tests/kernels");
     let files = |names: &[&str]| -> Vec<_> {
         names.iter().map(|name| Path::new("runtime").join(name).with_extension("cpp")).collect()
     };
@@ -39,6 +40,7 @@ fn main() {
         .flag_if_supported("-ftrivial-auto-var-init=pattern")
         .link_lib_modifier("+whole-archive")
         .files(manifest::FILES.iter().map(|file| kernels.join(file.name).with_extension("cu")))
+        .file("tests/kernels/mutants.cu")
         .compile("emulator_kernels");
 }
 

@@ -92,6 +92,11 @@ void atomic_access(const void* p, size_t bytes, Site site) {
   check(p, bytes, Access::Atomic, site);
 }
 
+CALLED_BY_KERNEL void expect_aligned(const void* p, size_t bytes) {
+  if ((uintptr_t)p % bytes == 0) return;
+  fail(__builtin_return_address(0), "misaligned access of %zu bytes at %p by thread %d", bytes, p, running()->number);
+}
+
 void mark_copy_in_flight(uint32_t to, unsigned bytes) {
   Cell* cells = machine->arena.cells + to / GRANULE;
   for (unsigned i = 0; i < bytes / GRANULE; i++) cells[i].flags |= COPY_IN_FLIGHT;

@@ -94,7 +94,9 @@ void async_copy(uint32_t to, const void* from, unsigned bytes, bool wanted);
 void async_copy_commit();
 void async_copy_wait(int groups_left);
 
-// ---- atomics (checker.cpp) ----
+// ---- accesses (checker.cpp) ----
+// The compiler may split an access of 16 bytes, which a GPU does not: its alignment has to be asked for.
+void expect_aligned(const void* p, size_t bytes);
 // Lets other threads run first, now and then, and checks the access as an atomic one.
 void atomic_access(const void* p, size_t bytes, void* site);
 

@@ -102,10 +102,16 @@ template <class E> struct __align__(16) Vector {
 };
 
 template <class E> __device__ __forceinline__ Vector<E> load_vector(const E* p) {
+#if !ON_DEVICE
+  simt::expect_aligned(p, 16);
+#endif
   const uint4 words = *reinterpret_cast<const uint4*>(p);
   return reinterpret_cast<const Vector<E>&>(words);
 }
 
 template <class E> __device__ __forceinline__ void store_vector(E* p, const Vector<E>& v) {
+#if !ON_DEVICE
+  simt::expect_aligned(p, 16);
+#endif
   *reinterpret_cast<uint4*>(p) = reinterpret_cast<const uint4&>(v);
 }

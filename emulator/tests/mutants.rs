@@ -1,0 +1,173 @@
+//! Kernels that are right pass under every schedule, with the same bits; each way of breaking them is caught.
+
+use emulator::{Device, Launch};
+
+/// Schedules of a kernel that is right.
+const SCHEDULES: u64 = 60;
+/// Schedules of one that is not: it is caught under each of them.
+const SCHEDULES_OF_A_MUTANT: u64 = 20;
+
+fn device(seed: u64) -> Device {
+    Device::new(80, seed)
+}
+
+fn upload(device: &Device, bytes: &[u8]) -> u64 {
+    let address = device.alloc(bytes.len()).expect("memory");
+    device.copy_to(address, bytes).expect("an allocation");
+    address
+}
+
+fn values(n: usize) -> Vec<f32> {
+    (0..n).map(|i| (i * 37 % 101) as f32 - 50.0).collect()
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_ne_bytes()).collect()
+}
+
+fn read(device: &Device, address: u64, n: usize) -> Result<Vec<f32>, String> {
+    let mut bytes = vec![0; 4 * n];
+    device.copy_from(address, &mut bytes)?;
+    Ok(bytes.as_chunks().0.iter().map(|&value| f32::from_ne_bytes(value)).collect())
+}
+
+/// Runs a kernel of `inputs` values to `outputs` values.
+fn run(
+    kernel: &str,
+    grid: u32,
+    block: u32,
+    inputs: usize,
+    outputs: usize,
+    seed: u64,
+) -> Result<Vec<f32>, String> {
+    let device = device(seed);
+    let (x, y) = (upload(&device, &bytes(&values(inputs))), device.alloc(4 * outputs).expect("memory"));
+    let launch = Launch { grid: [grid, 1, 1], block: [block, 1, 1], shared_memory: 0 };
+    device.launch(kernel, launch, &[&x.to_ne_bytes(), &y.to_ne_bytes()])?;
+    read(&device, y, outputs)
+}
+
+fn reverse(mutation: &str, seed: u64) -> Result<Vec<f32>, String> {
+    run(&format!("reverse_{mutation}"), 3, 128, 384, 384, seed)
+}
+
+fn sum(mutation: &str, seed: u64) -> Result<Vec<f32>, String> {
+    run(&format!("sum_{mutation}"), 2, 64, 128, 2, seed)
+}
+
+fn swap(mutation: &str, seed: u64) -> Result<Vec<f32>, String> {
+    run(&format!("swap_{mutation}"), 1, 32, 32, 32, seed)
+}
+
+fn copy(mutation: &str, seed: u64) -> Result<Vec<f32>, String> {
+    run(&format!("copy_{mutation}"), 1, 32, 132, 128, seed)
+}
+
+const DEPTH: usize = 96;
+
+/// A small integer as f16, and its value.
+fn small(i: usize) -> (u16, f32) {
+    const HALVES: [u16; 5] = [0x0000, 0x3c00, 0x4000, 0xbc00, 0x4200];
+    const VALUES: [f32; 5] = [0.0, 1.0, 2.0, -1.0, 3.0];
+    let which = i * 7 % 31 % 5;
+    (HALVES[which], VALUES[which])
+}
+
+fn product(mutation: &str, seed: u64) -> Result<Vec<f32>, String> {
+    let device = device(seed);
+    let matrix = |n: usize, offset: usize| -> Vec<u8> {
+        (0..n).flat_map(|i| small(i + offset).0.to_ne_bytes()).collect()
+    };
+    let (a, b) = (upload(&device, &matrix(16 * DEPTH, 0)), upload(&device, &matrix(8 * DEPTH, 3)));
+    let c = device.alloc(4 * 16 * 8).expect("memory");
+    let launch = Launch { grid: [1, 1, 1], block: [96, 1, 1], shared_memory: 2 * 24 * 16 * 2 };
+    let depth = (DEPTH as u32).to_ne_bytes();
+    let args: [&[u8]; 4] = [&a.to_ne_bytes(), &b.to_ne_bytes(), &c.to_ne_bytes(), &depth];
+    device.launch(&format!("product_{mutation}"), launch, &args)?;
+    read(&device, c, 16 * 8)
+}
+
+fn expected_product() -> Vec<f32> {
+    let element = |at: usize| {
+        let (row, column) = (at / 8, at % 8);
+        (0..DEPTH).map(|k| small(row * DEPTH + k).1 * small(column * DEPTH + k + 3).1).sum()
+    };
+    (0..16 * 8).map(element).collect()
+}
+
+#[test]
+fn what_is_right_passes_under_every_schedule() {
+    let x = values(384);
+    let reversed: Vec<f32> = x.chunks(128).flat_map(|block| block.iter().rev().copied()).collect();
+    let sums: Vec<f32> = x[..128].chunks(64).map(|block| block.iter().sum()).collect();
+    let swapped: Vec<f32> = (0..32).map(|i: usize| x[i ^ 1]).collect();
+    for seed in 0..SCHEDULES {
+        assert_eq!(reverse("none", seed).as_ref(), Ok(&reversed), "{seed}");
+        assert_eq!(sum("none", seed).as_ref(), Ok(&sums), "{seed}");
+        assert_eq!(swap("none", seed).as_ref(), Ok(&swapped), "{seed}");
+        assert_eq!(copy("none", seed).as_ref(), Ok(&x[..128].to_vec()), "{seed}");
+        assert_eq!(product("none", seed).as_ref(), Ok(&expected_product()), "{seed}");
+    }
+}
+
+/// Fails unless `mutant` is refused with these words under every schedule.
+fn caught(mutant: impl Fn(u64) -> Result<Vec<f32>, String>, words: &str) {
+    for seed in 0..SCHEDULES_OF_A_MUTANT {
+        let error = mutant(seed).expect_err(&format!("schedule {seed} lets it through"));
+        assert!(error.contains(words), "schedule {seed}: {words:?} is not in: {error}");
+    }
+}
+
+macro_rules! mutants {
+    ($($name:ident: $kernel:ident, $words:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            caught(|seed| $kernel(stringify!($name), seed), $words);
+        })*
+    };
+}
+
+mutants! {
+    no_barrier: reverse, "data race";
+    short_array: reverse, "out-of-bounds shared memory";
+    off_by_one: reverse, "out-of-bounds shared memory";
+    unwritten_output: reverse, "that nothing wrote";
+    divergent_barrier: reverse, "barrier divergence";
+    other_block: reverse, "race between blocks";
+    one_past_the_end: reverse, "allocation 2 + ";
+    deadlock: reverse, "deadlock: no thread can run";
+    exited_lanes: sum, "exit";
+    no_warp_barrier: swap, "data race";
+    misaligned: copy, "misaligned access of 16 bytes";
+    no_wait: product, "while an asynchronous copy into it is in flight";
+    no_barrier_after_wait: product, "shared memory";
+    no_barrier_before_reuse: product, "data race";
+}
+
+/// No access is wrong in these: their values are.
+#[test]
+fn what_only_gives_wrong_values_is_seen_in_them() {
+    for seed in 0..SCHEDULES_OF_A_MUTANT {
+        assert_ne!(product("wrong_fragment", seed), Ok(expected_product()), "{seed}");
+        // gcc from version 12 on fills what is not initialised.
+        if let Ok(sums) = sum("uninitialised_register", seed) {
+            let right: Vec<f32> = values(128).chunks(64).map(|block| block.iter().sum()).collect();
+            assert_ne!(sums, right, "{seed}");
+        }
+    }
+}
+
+#[test]
+fn a_report_names_the_kernel_the_schedule_and_who() {
+    let report = reverse("no_barrier", 3).unwrap_err();
+    for part in ["reverse_no_barrier", "seed ", "thread ", "shared memory + "] {
+        assert!(report.contains(part), "{part} is not in: {report}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_report() {
+    for seed in 0..5 {
+        assert_eq!(product("no_barrier_before_reuse", seed), product("no_barrier_before_reuse", seed));
+    }
+}
