@@ -149,6 +149,18 @@ bool emulator_launch(Machine* m, const char* name, const Launch* launch, uint64_
   return false;
 }
 
+// The sizes of a kernel's arguments, `most` of them at most. Returns how many there are; -1: no such kernel.
+int emulator_argument_bytes(const char* name, size_t* sizes, int most) {
+  const Kernel* kernel = find_kernel(name);
+  if (!kernel) return -1;
+  int count = 0;
+  for (const Argument& argument : kernel->arguments) {
+    if (count < most) sizes[count] = argument.bytes;
+    count++;
+  }
+  return count;
+}
+
 // The types of a kernel's arguments, as Rust writes them, with a comma and a space between.
 bool emulator_signature(const char* name, char* text, size_t size) {
   const Kernel* kernel = find_kernel(name);

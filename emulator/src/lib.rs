@@ -2,7 +2,7 @@
 //!
 //! See README.md for what it finds and what it does not model.
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Mutex;
 
@@ -77,6 +77,7 @@ unsafe extern "C" {
         error: *mut c_char,
         size: usize,
     ) -> bool;
+    fn emulator_argument_bytes(name: *const c_char, sizes: *mut usize, most: c_int) -> c_int;
     fn emulator_signature(name: *const c_char, text: *mut c_char, size: usize) -> bool;
 }
 
@@ -206,6 +207,17 @@ pub fn signature(kernel: &str) -> Option<String> {
     // SAFETY: both buffers live through the call and have the lengths that are said.
     let found = unsafe { emulator_signature(name.as_ptr(), text.as_mut_ptr().cast(), text.len()) };
     found.then(|| text_of(&text))
+}
+
+/// The sizes of a kernel's arguments in bytes; `None` if there is no such kernel.
+pub fn argument_bytes(kernel: &str) -> Option<Vec<usize>> {
+    const MOST: usize = 64;
+    let name = CString::new(kernel).ok()?;
+    let mut sizes = vec![0; MOST];
+    // SAFETY: both buffers live through the call and have the lengths that are said.
+    let count = unsafe { emulator_argument_bytes(name.as_ptr(), sizes.as_mut_ptr(), MOST as c_int) };
+    sizes.truncate(usize::try_from(count).ok()?);
+    Some(sizes)
 }
 
 fn text_of(buffer: &[u8]) -> String {

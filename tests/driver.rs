@@ -1,0 +1,472 @@
+//! The driver's launcher without a GPU: cudarc opens a driver that is an emulator (`emulator/driver`), which writes down
+//! who breaks its rules and what is left behind.
+//!
+//! That driver has to be found when a process starts to look for it, so each test here runs one of `inner` in another.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::{env, fs};
+
+use noisefork::cuda::driver::embedded;
+use tempfile::TempDir;
+
+/// The folder of a `libcuda.so` that is the emulated driver.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    let make = || {
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--release", "--locked", "--package", "emulated-driver"]);
+        assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
+        // target/release/deps/driver-...
+        let built: PathBuf = env::current_exe().unwrap().ancestors().nth(2).unwrap().into();
+        let folder = TempDir::new().unwrap();
+        fs::copy(built.join("libemulated_driver.so"), folder.path().join("libcuda.so")).unwrap();
+        folder
+    };
+    FOLDER.get_or_init(make).path()
+}
+
+/// Runs a test of `inner` under the emulated driver; nobody may have broken a rule or left anything behind.
+#[track_caller]
+fn run(test: &str, variables: &[(&str, &str)]) {
+    if embedded().0.is_empty() {
+        return println!("{test}: skipped, since this build has no kernels");
+    }
+    let log = folder().join(format!("{test}-{}.log", variables.len()));
+    let mut inner = Command::new(env::current_exe().unwrap());
+    inner.args(["--exact", &format!("inner::{test}"), "--ignored", "--nocapture"]);
+    inner.env("LD_LIBRARY_PATH", folder()).env("EMULATED_DRIVER_LOG", &log);
+    let output = inner.envs(variables.iter().copied()).output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{test} {variables:?}:\n{said}");
+    let log = fs::read_to_string(log).unwrap_or_default();
+    for line in log.lines() {
+        assert_eq!(line, "closed", "{test} {variables:?}:\n{log}");
+    }
+}
+
+/// As [`run`], and a context was opened and closed.
+#[track_caller]
+fn run_to_the_end(test: &str, variables: &[(&str, &str)]) {
+    run(test, variables);
+    if !embedded().0.is_empty() {
+        let log = folder().join(format!("{test}-{}.log", variables.len()));
+        assert!(
+            fs::read_to_string(log).unwrap_or_default().contains("closed"),
+            "{test} left its context open"
+        );
+    }
+}
+
+#[test]
+fn it_copies_and_launches() {
+    run_to_the_end("copies_come_back", &[]);
+    run_to_the_end("the_backend_combines", &[]);
+}
+
+#[test]
+fn it_captures_and_replays() {
+    run_to_the_end("a_graph_does_it_again", &[]);
+    run_to_the_end("a_graph_keeps_what_was_freed_on_the_way", &[]);
+    run_to_the_end("captures_are_refused_out_of_order", &[]);
+    run_to_the_end("a_driver_may_go_while_it_captures", &[]);
+}
+
+#[test]
+fn it_takes_streams_of_others() {
+    run_to_the_end("streams_of_cudarc", &[]);
+    run_to_the_end("streams_of_anyone", &[]);
+}
+
+#[test]
+fn it_serves_several_devices_and_threads() {
+    run_to_the_end("two_devices_from_four_threads", &[]);
+}
+
+#[test]
+fn what_is_missing_is_told_by_type() {
+    run("a_driver_that_is_too_old", &[("EMULATED_DRIVER_VERSION", "12080")]);
+    run(
+        "a_driver_that_is_too_old",
+        &[("EMULATED_DRIVER_VERSION", "11020"), ("EMULATED_DRIVER_DEVICES", "1")],
+    );
+    run("no_device", &[("EMULATED_DRIVER_DEVICES", "0")]);
+    run("another_device", &[("EMULATED_DRIVER_DEVICES", "1")]);
+    run("an_architecture_without_code", &[("EMULATED_DRIVER_CAPABILITY", "75")]);
+    run("a_library_that_is_no_driver", &[("EMULATED_DRIVER_FAIL", "cuDriverGetVersion=34")]);
+    run("a_driver_that_does_not_start", &[("EMULATED_DRIVER_FAIL", "cuInit=999")]);
+}
+
+#[test]
+fn newer_devices_are_served_by_ptx_if_the_driver_can_compile_it() {
+    run_to_the_end("copies_come_back", &[("EMULATED_DRIVER_CAPABILITY", "110")]);
+}
+
+#[test]
+fn too_little_memory_is_told_by_type() {
+    run_to_the_end("out_of_memory", &[]);
+}
+
+#[test]
+fn a_lost_device_is_told_by_type_and_nothing_panics() {
+    for function in ["cuLaunchKernel", "cuMemcpyDtoHAsync_v2", "cuStreamSynchronize"] {
+        run("a_lost_device", &[("EMULATED_DRIVER_FAIL", &format!("{function}=700"))]);
+    }
+}
+
+#[test]
+fn drops_that_fail_do_not_panic_and_are_told_of() {
+    let fails = |function: &str| {
+        if embedded().0.is_empty() {
+            return;
+        }
+        let mut inner = Command::new(env::current_exe().unwrap());
+        inner.args(["--exact", "inner::drops_that_fail", "--ignored"]).env("LD_LIBRARY_PATH", folder());
+        let output = inner.env("EMULATED_DRIVER_FAIL", format!("{function}=700")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{function}:\n{said}");
+    };
+    for function in [
+        "cuMemFreeAsync",
+        "cuMemFreeHost",
+        "cuMemPoolDestroy",
+        "cuEventDestroy_v2",
+        "cuStreamDestroy_v2",
+        "cuModuleUnload",
+        "cuDevicePrimaryCtxRelease_v2",
+        "cuCtxSetCurrent",
+    ] {
+        fails(function);
+    }
+}
+
+mod inner {
+    use std::sync::Arc;
+
+    use half::f16;
+    use noisefork::cuda::driver::{devices, driver_version};
+    use noisefork::cuda::{Cuda, Driver, Launcher, Plan};
+    use noisefork::error::{Error, Result};
+    use noisefork::ops::{Backend, Combine};
+    use noisefork::tensor::{DType, Shape, Tensor};
+
+    const BYTES: usize = 3 * 4096;
+    const N: u32 = (BYTES / 4) as u32;
+
+    /// `combine`'s terms, as `kernels/combine.cu` has them.
+    fn terms(terms: &[(f32, u64)]) -> Vec<u8> {
+        const MOST: usize = 16;
+        let mut bytes = vec![0; MOST * 12 + 8];
+        for (k, (coefficient, x)) in terms.iter().enumerate() {
+            bytes[8 * k..][..8].copy_from_slice(&x.to_ne_bytes());
+            bytes[8 * MOST + 4 * k..][..4].copy_from_slice(&coefficient.to_ne_bytes());
+        }
+        bytes[12 * MOST..][..4].copy_from_slice(&(terms.len() as u32).to_ne_bytes());
+        bytes
+    }
+
+    /// y = 2 x.
+    fn double(driver: &Driver, x: u64, y: u64) -> Result<()> {
+        let grid = [N.div_ceil(1024), 1, 1];
+        let plan =
+            Plan { kernel: "combine", element: DType::F32, grid, block: [256, 1, 1], shared_memory: 0 };
+        // SAFETY: both are allocations of `N` values.
+        unsafe { driver.launch(&plan, &[&terms(&[(2.0, x)]), &y.to_ne_bytes(), &N.to_ne_bytes()]) }
+    }
+
+    fn write(driver: &Driver, to: u64, values: &[f32]) -> Result<()> {
+        // SAFETY: there are so many.
+        unsafe { driver.copy_to(to, bytemuck::cast_slice(values)) }
+    }
+
+    fn read(driver: &Driver, from: u64) -> Result<Vec<f32>> {
+        let mut values = vec![0.0f32; N as usize];
+        // SAFETY: there are so many.
+        unsafe { driver.copy_from(from, bytemuck::cast_slice_mut(&mut values)) }?;
+        Ok(values)
+    }
+
+    fn free(driver: &Driver, pointers: &[u64]) {
+        // SAFETY: nothing uses them any more.
+        pointers.iter().for_each(|&pointer| unsafe { driver.free(pointer) });
+    }
+
+    fn values(seed: u32) -> Vec<f32> {
+        (0..N).map(|i| (i ^ seed) as f32).collect()
+    }
+
+    fn doubled(values: &[f32]) -> Vec<f32> {
+        values.iter().map(|value| 2.0 * value).collect()
+    }
+
+    fn error<T>(result: Result<T>) -> Error {
+        result.err().expect("an error")
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn copies_come_back() {
+        let driver = Driver::new(0).unwrap();
+        assert_eq!(driver.device().name, "Emulated GPU 0");
+        let [a, b] = [(), ()].map(|()| driver.alloc(BYTES).unwrap());
+        // More than once, since the staging memory is used again.
+        for seed in 0..3 {
+            write(&driver, a, &values(seed)).unwrap();
+            // SAFETY: both are allocations of `BYTES`.
+            unsafe { driver.copy_within(a, b, BYTES) }.unwrap();
+            assert_eq!(read(&driver, b).unwrap(), values(seed));
+        }
+        // More than fits into the staging memory.
+        let large: Vec<u8> = (0..5 << 20).map(|i: usize| (i % 251) as u8).collect();
+        let c = driver.alloc(large.len()).unwrap();
+        let mut back = vec![0; large.len()];
+        // SAFETY: the allocation is as long.
+        unsafe {
+            driver.copy_to(c, &large).unwrap();
+            driver.copy_from(c, &mut back).unwrap();
+        }
+        assert!(back == large);
+        driver.synchronize().unwrap();
+        free(&driver, &[a, b, c]);
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn the_backend_combines() {
+        let cuda = Cuda::<_, f16>::new(Arc::new(Driver::new(1).unwrap()));
+        let shape = Shape::from([3, 4, 5, 7]);
+        let host = Tensor::new(shape, (0..shape.elements()).map(|i| i as f32).collect()).unwrap();
+        let [mut x, mut y] = [(), ()].map(|()| cuda.latent(shape).unwrap());
+        cuda.write_latent(&host, &mut x).unwrap();
+        cuda.combine(&Combine { terms: &[(0.5, &x), (0.25, &x)] }, &mut y).unwrap();
+        let got = cuda.read_latent(&y).unwrap();
+        assert!(got.data().iter().zip(host.data()).all(|(got, x)| *got == 0.75 * x));
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn a_graph_does_it_again() {
+        let driver = Driver::new(0).unwrap();
+        let [a, b, c] = [(); 3].map(|()| driver.alloc(BYTES).unwrap());
+        write(&driver, a, &values(1)).unwrap();
+        driver.begin_capture().unwrap();
+        double(&driver, a, b).unwrap();
+        // SAFETY: both are allocations of `BYTES`.
+        unsafe { driver.copy_within(b, c, BYTES) }.unwrap();
+        let graph = driver.end_capture().unwrap();
+        // What was captured was not done: nothing has been written.
+        assert!(read(&driver, c).is_err());
+        for seed in 2..5 {
+            write(&driver, a, &values(seed)).unwrap();
+            // SAFETY: all are alive.
+            unsafe { driver.replay(&graph) }.unwrap();
+            assert_eq!(read(&driver, c).unwrap(), doubled(&values(seed)));
+        }
+        free(&driver, &[a, b, c]);
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn a_graph_keeps_what_was_freed_on_the_way() {
+        let driver = Driver::new(0).unwrap();
+        let [a, b] = [(); 2].map(|()| driver.alloc(BYTES).unwrap());
+        driver.begin_capture().unwrap();
+        let between = driver.alloc(BYTES).unwrap();
+        double(&driver, a, between).unwrap();
+        double(&driver, between, b).unwrap();
+        free(&driver, &[between]);
+        let graph = driver.end_capture().unwrap();
+        write(&driver, a, &values(1)).unwrap();
+        // SAFETY: all are alive.
+        unsafe { driver.replay(&graph) }.unwrap();
+        assert_eq!(read(&driver, b).unwrap(), doubled(&doubled(&values(1))));
+        free(&driver, &[a, b]);
+        // The graph outlives its launcher.
+        drop(driver);
+        drop(graph);
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn captures_are_refused_out_of_order() {
+        let [driver, other] = [(); 2].map(|()| Driver::new(0).unwrap());
+        let a = driver.alloc(BYTES).unwrap();
+        assert!(matches!(error(driver.end_capture()), Error::Driver { op: "end_capture", .. }));
+        driver.begin_capture().unwrap();
+        assert!(matches!(error(driver.begin_capture()), Error::Driver { op: "begin_capture", .. }));
+        assert!(matches!(error(write(&driver, a, &values(1))), Error::Driver { op: "copy_to", .. }));
+        let graph = driver.end_capture().unwrap();
+        // SAFETY: it does nothing.
+        assert!(matches!(error(unsafe { other.replay(&graph) }), Error::Driver { op: "replay", .. }));
+        write(&driver, a, &values(1)).unwrap();
+        free(&driver, &[a]);
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn a_driver_may_go_while_it_captures() {
+        let driver = Driver::new(0).unwrap();
+        let [a, b] = [(); 2].map(|()| driver.alloc(BYTES).unwrap());
+        driver.begin_capture().unwrap();
+        double(&driver, a, b).unwrap();
+        free(&driver, &[a, b]);
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn streams_of_cudarc() {
+        let context = cudarc::driver::CudaContext::new(1).unwrap();
+        let stream = context.new_stream().unwrap();
+        let driver = Driver::on(stream.clone()).unwrap();
+        assert_eq!(driver.stream(), stream.cu_stream().cast());
+        assert_eq!(driver.device().ordinal, 1);
+        let [a, b] = [(); 2].map(|()| driver.alloc(BYTES).unwrap());
+        write(&driver, a, &values(1)).unwrap();
+        double(&driver, a, b).unwrap();
+        assert_eq!(read(&driver, b).unwrap(), doubled(&values(1)));
+        free(&driver, &[a, b]);
+        let default = error(Driver::on(context.default_stream()));
+        assert!(matches!(default, Error::Value { what: "stream", .. }), "{default:?}");
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn streams_of_anyone() {
+        let context = cudarc::driver::CudaContext::new(0).unwrap();
+        let stream = context.new_stream().unwrap();
+        // SAFETY: the stream is of that device's primary context, and is dropped last.
+        let driver = unsafe { Driver::on_raw(0, stream.cu_stream().cast()) }.unwrap();
+        let [a, b] = [(); 2].map(|()| driver.alloc(BYTES).unwrap());
+        write(&driver, a, &values(1)).unwrap();
+        double(&driver, a, b).unwrap();
+        assert_eq!(read(&driver, b).unwrap(), doubled(&values(1)));
+        free(&driver, &[a, b]);
+        drop(driver);
+        for default in [0usize, 1, 2] {
+            // SAFETY: it is refused.
+            let default = error(unsafe { Driver::on_raw(0, default as *mut _) });
+            assert!(matches!(default, Error::Value { what: "stream", .. }), "{default:?}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn two_devices_from_four_threads() {
+        let drivers: Vec<Driver> = (0..2).map(|ordinal| Driver::new(ordinal).unwrap()).collect();
+        std::thread::scope(|scope| {
+            for thread in 0..4u32 {
+                let drivers = &drivers;
+                scope.spawn(move || {
+                    // Each thread goes from device to device.
+                    for round in 0..4 {
+                        let driver = &drivers[(thread + round) as usize % 2];
+                        let [a, b] = [(); 2].map(|()| driver.alloc(BYTES).unwrap());
+                        let x = values(thread * 8 + round);
+                        write(driver, a, &x).unwrap();
+                        double(driver, a, b).unwrap();
+                        assert_eq!(read(driver, b).unwrap(), doubled(&x));
+                        free(driver, &[a, b]);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn a_driver_that_is_too_old() {
+        let got = driver_version().map(|(major, minor)| format!("{major}.{minor}")).unwrap();
+        match error(Driver::new(0)) {
+            Error::DriverTooOld { expected, got: said } => {
+                assert_eq!(said, got);
+                assert!(expected == "13.0" || expected == "11.4", "{expected}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn no_device() {
+        assert_eq!(devices().unwrap(), []);
+        assert_eq!(error(Driver::new(0)), Error::NoDevice { found: 0, got: 0 });
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn another_device() {
+        assert_eq!(error(Driver::new(7)), Error::NoDevice { found: 1, got: 7 });
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn an_architecture_without_code() {
+        match error(Driver::new(0)) {
+            Error::UnsupportedArchitecture { device, got, embedded } => {
+                assert_eq!((device.as_str(), got.as_str()), ("Emulated GPU 0", "sm_75"));
+                assert!(embedded.iter().any(|name| name == "sm_80"), "{embedded:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn a_library_that_is_no_driver() {
+        assert!(matches!(error(driver_version()), Error::NoDriver { .. }));
+        assert!(matches!(error(Driver::new(0)), Error::NoDriver { .. }));
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn a_driver_that_does_not_start() {
+        let error = error(Driver::new(0));
+        assert!(matches!(&error, Error::NoDriver { got } if got.contains("CUDA_ERROR_UNKNOWN")), "{error:?}");
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn out_of_memory() {
+        let driver = Driver::new(0).unwrap();
+        let bytes = 1 << 40;
+        let device = driver.device().name.clone();
+        assert_eq!(error(driver.alloc(bytes)), Error::OutOfMemory { device, bytes });
+        // It goes on.
+        let a = driver.alloc(BYTES).unwrap();
+        write(&driver, a, &values(1)).unwrap();
+        free(&driver, &[a]);
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn a_lost_device() {
+        let driver = Driver::new(0).unwrap();
+        let [a, b] = [(); 2].map(|()| driver.alloc(BYTES).unwrap());
+        write(&driver, a, &values(1)).unwrap();
+        let lost = error(double(&driver, a, b).and_then(|()| read(&driver, b)));
+        assert!(
+            matches!(&lost, Error::DeviceLost { got, .. } if got.contains("ILLEGAL_ADDRESS")),
+            "{lost:?}"
+        );
+        free(&driver, &[a, b]);
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn drops_that_fail() {
+        let opened = Driver::new(0).and_then(|driver| {
+            let a = driver.alloc(BYTES)?;
+            free(&driver, &[a]);
+            if std::env::var("EMULATED_DRIVER_FAIL").is_ok_and(|fail| fail.starts_with("cuMemFreeAsync")) {
+                // The next call tells of it.
+                let told = error(driver.synchronize());
+                assert!(matches!(told, Error::DeviceLost { op: "synchronize", .. }), "{told:?}");
+            }
+            Ok(())
+        });
+        drop(opened);
+    }
+}
