@@ -110,6 +110,16 @@ pub const FILES: &[File] = &[
         architectures: &[],
     },
     File {
+        name: "conv2d",
+        kernels: &[
+            product("conv2d_128x128", &["Conv2d"]),
+            product("conv2d_128x64", &["Conv2d"]),
+            product("conv2d_64x64", &["Conv2d"]),
+        ],
+        flags: &[],
+        architectures: &[],
+    },
+    File {
         name: "enter",
         kernels: &[Kernel {
             name: "enter",
@@ -167,6 +177,27 @@ pub const FILES: &[File] = &[
         flags: &[],
         architectures: &[],
     },
+    File {
+        name: "linear",
+        kernels: &[
+            product("linear_128x128", &["Linear"]),
+            product("linear_128x64", &["Linear"]),
+            product("linear_64x64", &["Linear"]),
+        ],
+        flags: &[],
+        architectures: &[],
+    },
+    File {
+        name: "split_k",
+        kernels: &[Kernel {
+            name: "split_k",
+            elements: ELEMENTS,
+            args: &["Epilogue", "u32"],
+            uses: &[Uses::WideLoads],
+        }],
+        flags: &[],
+        architectures: &[],
+    },
 ];
 
 /// Attention with heads of up to so many channels.
@@ -177,4 +208,10 @@ const fn attention(name: &'static str, elements: &'static [&'static str]) -> Ker
         args: &["*const E", "*const E", "*const E", "*mut E", "Extents"],
         uses: &[Uses::TensorCores, Uses::MatrixLoads, Uses::AsyncCopies],
     }
+}
+
+/// A product of tiles that `cp.async` brings.
+const fn product(name: &'static str, args: &'static [&'static str]) -> Kernel {
+    const USES: &[Uses] = &[Uses::TensorCores, Uses::MatrixLoads, Uses::AsyncCopies, Uses::WideLoads];
+    Kernel { name, elements: ELEMENTS, args, uses: USES }
 }

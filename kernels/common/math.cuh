@@ -13,8 +13,8 @@ __device__ __forceinline__ float exp2_approx(float x) {
 #endif
 }
 
-// What an operation applies last, elementwise, as src/ops/activation.rs numbers it.
-enum Activation : uint32_t { IDENTITY = 0, RELU = 1, SILU = 2 };
+// What an operation applies last, as src/ops/activation.rs numbers it.
+enum Activation : uint32_t { IDENTITY = 0, RELU = 1, SILU = 2, GEGLU = 3 };
 
 // The comparison lets NaN through.
 __device__ __forceinline__ float relu(float x) { return x < 0.0f ? 0.0f : x; }
@@ -28,6 +28,7 @@ __device__ __forceinline__ float silu(float x) {
 // g/2 (1 + erf(g / sqrt 2))
 __device__ __forceinline__ float gelu(float g) { return 0.5f * g * (1.0f + erff(g * 0.70710678f)); }
 
+// Any but GEGLU, which takes two values.
 __device__ __forceinline__ float activate(float x, uint32_t activation) {
   if (activation == SILU) return silu(x);
   if (activation == RELU) return relu(x);

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::pool::{Lease, Memory, Pool};
 use crate::tensor::DType;
 
-/// How one kernel is launched. What an operation plans is a function of shapes alone.
+/// How one kernel is launched. What an operation plans is a function of shapes, and of what a device has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Plan {
     /// The kernel's name in `kernels/manifest.rs`.
@@ -55,6 +55,9 @@ pub(super) fn count(op: &'static str, elements: usize) -> Result<u32> {
 pub unsafe trait Launcher: Send + Sync {
     /// Work that was captured, to be replayed.
     type Graph: Send + Sync;
+
+    /// How many multiprocessors the device has, each of which runs a few blocks at a time.
+    fn multiprocessors(&self) -> u32;
 
     /// So many bytes, aligned to at least 256, whose contents nobody may rely on.
     ///

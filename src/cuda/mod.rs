@@ -1,6 +1,6 @@
 //! The CUDA backend: checks an operation, plans it, launches its kernel.
 //!
-//! A plan is a pure function of shapes: grid, block, shared memory. What launches it is a [`Launcher`]: the driver, or in
+//! A plan is a pure function of shapes and of what a device has: grid, block, shared memory. What launches it is a [`Launcher`]: the driver, or in
 //! tests an emulator, which runs the same kernels from `kernels/` behind the same code. One file here for each in that
 //! folder.
 
@@ -8,6 +8,7 @@ mod attention;
 mod blend;
 mod combine;
 mod concat;
+mod conv2d;
 #[cfg(feature = "cuda")]
 pub mod driver;
 mod enter;
@@ -15,10 +16,14 @@ mod group_norm;
 pub mod launch;
 mod layer_norm;
 mod leave;
+mod linear;
 /// The kernels that there are.
 #[path = "../../kernels/manifest.rs"]
 pub mod manifest;
+mod product;
+mod split_k;
 mod tensor;
+mod weight;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -27,13 +32,14 @@ use std::sync::Arc;
 pub use driver::Driver;
 pub use launch::{Launcher, Plan};
 pub use tensor::{Compute, DeviceTensor};
+pub use weight::PackedWeight;
 
 use launch::DeviceMemory;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::{
     Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, LayerNorm, Leave, Linear,
-    expect_shape, expect_weight,
+    expect_shape,
 };
 use crate::pool::{Pool, Usage};
 use crate::tensor::{Shape, Shaped, Tensor};
@@ -66,15 +72,10 @@ impl<L: Launcher, E: Compute> Cuda<L, E> {
     }
 }
 
-/// What an operation returns whose kernel is yet to be written.
-fn no_kernel(op: &'static str) -> Result<()> {
-    Err(Error::Driver { op, got: "no such kernel yet".into() })
-}
-
 impl<L: Launcher, E: Compute> Backend for Cuda<L, E> {
     type Tensor = DeviceTensor<L, E>;
     type Latent = DeviceTensor<L, f32>;
-    type Weight = DeviceTensor<L, E>;
+    type Weight = PackedWeight<L, E>;
 
     fn empty(&self, shape: Shape) -> Result<DeviceTensor<L, E>> {
         DeviceTensor::empty(&self.pool, shape)
@@ -94,9 +95,8 @@ impl<L: Launcher, E: Compute> Backend for Cuda<L, E> {
     fn read_latent(&self, latent: &DeviceTensor<L, f32>) -> Result<Tensor> {
         latent.read()
     }
-    fn pack(&self, weight: Tensor) -> Result<DeviceTensor<L, E>> {
-        expect_weight(weight.shape())?;
-        self.upload(&weight)
+    fn pack(&self, weight: Tensor) -> Result<PackedWeight<L, E>> {
+        PackedWeight::new(self, &weight)
     }
 
     fn rehearsal(&self) -> Self {
@@ -114,11 +114,11 @@ impl<L: Launcher, E: Compute> Backend for Cuda<L, E> {
 
     fn linear(&self, op: &Linear<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("linear", "y", y.shape(), op.check()?)?;
-        no_kernel("linear")
+        linear::linear(self, op, y)
     }
     fn conv2d(&self, op: &Conv2d<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("conv2d", "y", y.shape(), op.check()?)?;
-        no_kernel("conv2d")
+        conv2d::conv2d(self, op, y)
     }
     fn group_norm(&self, op: &GroupNorm<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("group_norm", "y", y.shape(), op.check()?)?;

@@ -7,8 +7,10 @@ use noisefork::tensor::Tensor;
 
 use crate::attention::AttentionCase;
 use crate::case::{self, Readable, Tested};
+use crate::conv2d::Conv2dCase;
 use crate::latent::{BlendCase, CombineCase};
 use crate::layout::{ConcatCase, EnterCase, LeaveCase};
+use crate::linear::LinearCase;
 use crate::norm::{GroupNormCase, LayerNormCase};
 use crate::support::emulated::Emulated;
 
@@ -56,6 +58,8 @@ macro_rules! operations {
 macro_rules! network_operations {
     ($($name:ident $element:ty,)*) => {$(
         operations! { $name, $element:
+            linear: LinearCase, 60;
+            conv2d: Conv2dCase, 60;
             attention: AttentionCase, 40;
             group_norm: GroupNormCase, 60;
             layer_norm: LayerNormCase, 60;

@@ -98,52 +98,46 @@ mod products_conform_with_every_instruction_set {
 }
 
 mod an_items_bits_do_not_depend_on_its_batch {
-    use half::bf16;
-    use noisefork::cpu::{Compute, Cpu};
-    use noisefork::ops::{Activation, Backend, Conv2d, Linear};
-    use noisefork::pool::PooledTensor;
-    use noisefork::tensor::Tensor;
+    use half::{bf16, f16};
+    use noisefork::cpu::Cpu;
+    use noisefork::ops::{Activation, Conv2d, Linear};
+    use noisefork::tensor::{Shaped, Tensor};
 
-    use crate::case::{Values, pack, unwritten, upload};
+    use crate::case::{Tested, Values, pack, unwritten, upload};
+    use crate::support::emulated::Emulated;
 
-    /// So many that the batch is cut into other blocks than its items.
-    const ITEMS: usize = 9;
-
-    fn check<E: Compute>(x: &Tensor, run: impl Fn(&PooledTensor<E>) -> PooledTensor<E>) {
-        let cpu = Cpu::<E>::default();
-        let run = |x: &Tensor| run(&upload::<E, _>(&cpu, x)).cast::<E>();
+    fn check(x: &Tensor, items: usize, run: impl Fn(&Tensor) -> Tensor<f64>) {
         let batch = run(x);
-        for item in 0..ITEMS {
+        for item in 0..items {
             let alone = run(&x.items(item..item + 1).expect("an item"));
-            assert!(alone == batch.items(item..item + 1).expect("an item"), "item {item}");
+            assert!(alone == batch.items(item..item + 1).expect("an item"), "item {item} of {:?}", x.shape());
         }
     }
 
-    fn linear<E: Compute>() {
-        let cpu = Cpu::<E>::default();
-        for (rows, inputs, outputs) in [(1, 320, 1280), (1, 1030, 33), (150, 67, 64), (256, 700, 40)] {
+    fn linear<B: Tested>(backend: &B, items: usize, shapes: &[[usize; 3]]) {
+        for &[rows, inputs, outputs] in shapes {
             let mut values = Values(1);
-            let x = values.tensor([ITEMS, rows, inputs], 1.0);
-            let weight = pack::<E, _>(&cpu, &values.tensor([outputs, inputs], 1.0));
-            check(&x, |x| {
-                let op =
-                    Linear { x, weight: &weight, bias: None, residual: None, activation: Activation::Silu };
-                let mut y = unwritten(&cpu, op.check().expect("fitting shapes"));
-                cpu.linear(&op, &mut y).expect("fitting shapes");
-                y
+            let x = values.tensor([items, rows, inputs], 1.0);
+            let weight = pack::<B::Storage, _>(backend, &values.tensor([outputs, inputs], 1.0));
+            check(&x, items, |x| {
+                let x = upload::<B::Storage, _>(backend, x);
+                let activation = Activation::Silu;
+                let op = Linear { x: &x, weight: &weight, bias: None, residual: None, activation };
+                let mut y = unwritten(backend, op.check().expect("fitting shapes"));
+                backend.linear(&op, &mut y).expect("fitting shapes");
+                backend.tensor(&y)
             });
         }
     }
 
-    fn conv2d<E: Compute>() {
-        let cpu = Cpu::<E>::default();
-        for (size, inputs, outputs) in [(16, 64, 64), (13, 700, 50), (16, 64, 4), (16, 4, 64), (5, 96, 96)] {
+    fn conv2d<B: Tested>(backend: &B, items: usize, shapes: &[[usize; 3]]) {
+        for &[size, inputs, outputs] in shapes {
             let mut values = Values(1);
-            let x = values.tensor([ITEMS, size, size, inputs], 1.0);
-            let weight = pack::<E, _>(&cpu, &values.tensor([outputs, 3, 3, inputs], 1.0));
-            check(&x, |x| {
+            let x = values.tensor([items, size, size, inputs], 1.0);
+            let weight = pack::<B::Storage, _>(backend, &values.tensor([outputs, 3, 3, inputs], 1.0));
+            check(&x, items, |x| {
                 let op = Conv2d {
-                    x,
+                    x: &upload::<B::Storage, _>(backend, x),
                     weight: &weight,
                     bias: None,
                     shift: None,
@@ -152,23 +146,43 @@ mod an_items_bits_do_not_depend_on_its_batch {
                     stride: 1,
                     upsample: None,
                 };
-                let mut y = unwritten(&cpu, op.check().expect("fitting shapes"));
-                cpu.conv2d(&op, &mut y).expect("fitting shapes");
-                y
+                let mut y = unwritten(backend, op.check().expect("fitting shapes"));
+                backend.conv2d(&op, &mut y).expect("fitting shapes");
+                backend.tensor(&y)
             });
         }
     }
 
+    /// So many that the batch is cut into other blocks than its items.
+    const ITEMS: usize = 9;
+
     #[test]
-    fn of_linear() {
-        linear::<f32>();
-        linear::<bf16>();
+    fn of_linear_on_cpu() {
+        let shapes = [[1, 320, 1280], [1, 1030, 33], [150, 67, 64], [256, 700, 40]];
+        linear(&Cpu::new(), ITEMS, &shapes);
+        linear(&Cpu::bf16(), ITEMS, &shapes);
     }
 
     #[test]
-    fn of_conv2d() {
-        conv2d::<f32>();
-        conv2d::<bf16>();
+    fn of_conv2d_on_cpu() {
+        let shapes = [[16, 64, 64], [13, 700, 50], [16, 64, 4], [16, 4, 64], [5, 96, 96]];
+        conv2d(&Cpu::new(), ITEMS, &shapes);
+        conv2d(&Cpu::bf16(), ITEMS, &shapes);
+    }
+
+    #[test]
+    fn of_linear_on_cuda() {
+        // The second is cut along K.
+        let shapes = [[40, 72, 130], [3, 600, 24]];
+        linear(&Emulated::cuda::<f32>(1), 4, &shapes);
+        linear(&Emulated::cuda::<f16>(1), 4, &shapes);
+    }
+
+    #[test]
+    fn of_conv2d_on_cuda() {
+        let shapes = [[7, 8, 72], [3, 64, 24]];
+        conv2d(&Emulated::cuda::<f32>(1), 4, &shapes);
+        conv2d(&Emulated::cuda::<bf16>(1), 4, &shapes);
     }
 }
 

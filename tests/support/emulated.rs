@@ -6,6 +6,9 @@ use emulator::Device;
 use noisefork::cuda::{Compute, Cuda, Launcher, Plan};
 use noisefork::error::{Error, Result};
 
+/// Those of an A100.
+const MULTIPROCESSORS: u32 = 108;
+
 /// An emulated device of compute capability 8.0.
 pub struct Emulated {
     device: Device,
@@ -67,6 +70,10 @@ fn refused(op: &'static str) -> impl FnOnce(String) -> Error {
 // SAFETY: the device never hands out an address twice, and work follows in order.
 unsafe impl Launcher for Emulated {
     type Graph = Graph;
+
+    fn multiprocessors(&self) -> u32 {
+        MULTIPROCESSORS
+    }
 
     fn alloc(&self, bytes: usize) -> Result<u64> {
         let device = "the emulated device".to_owned();

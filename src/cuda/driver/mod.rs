@@ -182,6 +182,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 unsafe impl Launcher for Driver {
     type Graph = Graph;
 
+    fn multiprocessors(&self) -> u32 {
+        self.device.multiprocessors
+    }
+
     fn alloc(&self, bytes: usize) -> Result<u64> {
         let capturing = self.capture().is_some();
         self.stream.bind().map_err(|error| failure("alloc", error))?;
