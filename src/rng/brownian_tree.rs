@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -5,7 +7,7 @@ use super::mt19937::parts;
 use super::normals::Draw;
 use super::{Normals, SeedSequence};
 use crate::error::{Error, Result};
-use crate::simd::vectorised;
+use crate::simd::{PastCaches, prefetch, vectorised, want_large_pages};
 
 /// Words of entropy per node, as torchsde's `BrownianTree` sets it.
 const POOL_SIZE: usize = 24;
@@ -32,9 +34,11 @@ const WORTH_SHARING: usize = 1 << 15;
 /// again: some 20 times `elements` values for an interval of a typical length.
 ///
 /// # Cost
-/// A step to a new time draws a value per element at each of the 20 or so levels of the tree below the steps seen
+/// A step to a new time draws a value per element at each of the 17 or so levels of the tree below the steps seen
 /// before: there is no less to do. The draws, 0.7 ns each, are most of it. Half of them are used at once, in cache;
-/// the other half is what the next step down needs, and is kept.
+/// the other half is what the next step down needs, and is kept: some 18 rows of 4 bytes an element are read or written
+/// in a step. With copies past the caches, the next block's rows fetched while this one's are drawn, and large pages,
+/// a sixth of a step is spent waiting for memory; without them it is a third.
 #[derive(Debug, Clone)]
 pub struct BrownianTree {
     normals: Normals,
@@ -42,12 +46,19 @@ pub struct BrownianTree {
     root: Node,
     /// The increment over the whole of `[t0, t1]`.
     w: Vec<f32>,
-    /// For each block of elements, the kept rows one after another: the increments over a node's left half.
-    kept: Vec<Vec<f32>>,
-    /// How many rows there are, and which of them are free.
+    kept: Kept,
+    /// How many rows of `kept` are used, or were, and which of them are free.
     rows: usize,
     spare_rows: Vec<usize>,
     queries: u64,
+}
+
+/// What is kept between queries: rows of increments, each over a node's left half. All rows of a block of elements lie
+/// one after another, and so do the blocks.
+#[derive(Debug, Clone, Default)]
+struct Kept {
+    values: Vec<f32>,
+    rows: usize,
 }
 
 /// A dyadic interval.
@@ -84,6 +95,8 @@ struct Plan<'a> {
     seeds: &'a SeedSequence,
     /// The seeds of the nodes to be drawn.
     draws: Vec<u64>,
+    /// The kept rows to be read.
+    reads: Vec<usize>,
     rows: &'a mut usize,
     spare_rows: &'a mut Vec<usize>,
 }
@@ -92,7 +105,7 @@ struct Plan<'a> {
 struct Span<'a> {
     /// The elements before it.
     first: usize,
-    kept: &'a mut [Vec<f32>],
+    kept: &'a mut [&'a mut [f32]],
     out: &'a mut [f32],
 }
 
@@ -103,6 +116,9 @@ struct Query<'a> {
     draws: &'a mut [Draw],
     kept: &'a mut [f32],
     out: &'a mut [f32],
+    past_caches: &'a PastCaches,
+    /// The kept rows that the next block is going to read.
+    ahead: &'a mut dyn Iterator<Item = &'a [f32]>,
 }
 
 impl BrownianTree {
@@ -141,7 +157,7 @@ impl BrownianTree {
             seeds,
             root,
             w,
-            kept: vec![Vec::new(); parts(elements, BLOCK).count()],
+            kept: Kept::default(),
             rows: 0,
             spare_rows: Vec::new(),
             queries: 0,
@@ -201,29 +217,38 @@ impl BrownianTree {
             end,
             seeds: &self.seeds,
             draws: Vec::new(),
+            reads: Vec::new(),
             rows: &mut self.rows,
             spare_rows: &mut self.spare_rows,
         };
         let needs_w = self.root.plan(&mut plan);
-        let seeds = plan.draws;
-        if let Err(error) = self.reserve() {
+        let (seeds, reads) = (plan.draws, plan.reads);
+        if let Err(error) = self.kept.reserve(self.rows, self.w.len()) {
             self.root.prune(&mut self.spare_rows, |halves| halves.draw.is_none());
             return Err(error);
         }
         let (normals, root, w) = (self.normals, &self.root, &self.w[..]);
         let shares = if seeds.len() * w.len() < WORTH_SHARING { 1 } else { threads };
-        spans(shares, normals.skip_cost(), &mut self.kept, out).into_par_iter().for_each(|span| {
+        let mut kept = self.kept.blocks(w.len());
+        spans(shares, normals.skip_cost(), &mut kept, out).into_par_iter().for_each(|span| {
             let mut draws: Vec<Draw> =
                 seeds.iter().map(|&seed| normals.draw_from(seed, w.len(), span.first)).collect();
             let mut scratch = vec![0.0; (MAX_DEPTH + 2) * (BLOCK + TAIL)];
-            for (part, kept) in parts(span.out.len(), BLOCK).zip(span.kept) {
+            let past_caches = PastCaches::new();
+            let mut blocks = parts(span.out.len(), BLOCK).zip(span.kept).peekable();
+            while let Some((part, kept)) = blocks.next() {
                 let (block_w, scratch) = scratch.split_at_mut(part.len());
                 if needs_w {
                     block_w.copy_from_slice(&w[span.first..][part.clone()]);
                 }
                 let out = &mut span.out[part];
                 out.fill(0.0);
-                root.add_increment(block_w, &mut Query { start, end, draws: &mut draws, kept, out }, scratch);
+                let next = blocks.peek().map(|(part, kept)| (part.len(), &kept[..]));
+                let ahead =
+                    &mut reads.iter().filter_map(|row| next.map(|(len, kept)| &kept[row * len..][..len]));
+                let mut query =
+                    Query { start, end, draws: &mut draws, kept, out, past_caches: &past_caches, ahead };
+                root.add_increment(block_w, &mut query, scratch);
                 divide(out, divisor);
             }
         });
@@ -231,12 +256,31 @@ impl BrownianTree {
         self.root.prune(&mut self.spare_rows, |halves| halves.last_query == last);
         Ok(())
     }
+}
 
-    /// Makes room for all rows.
-    fn reserve(&mut self) -> Result<()> {
-        let elements = self.w.len();
-        let mut blocks = self.kept.iter_mut().zip(parts(elements, BLOCK));
-        blocks.try_for_each(|(kept, part)| extend(kept, self.rows * part.len(), elements))
+impl Kept {
+    /// Rows that are made room for at a time.
+    const MORE: usize = 8;
+
+    /// Makes room for so many rows of `elements` values.
+    fn reserve(&mut self, rows: usize, elements: usize) -> Result<()> {
+        if rows <= self.rows {
+            return Ok(());
+        }
+        let mut larger = Kept { values: Vec::new(), rows: rows.next_multiple_of(Self::MORE) };
+        extend(&mut larger.values, larger.rows.saturating_mul(elements), elements)?;
+        for (larger, block) in larger.blocks(elements).into_iter().zip(self.blocks(elements)) {
+            larger[..block.len()].copy_from_slice(block);
+        }
+        *self = larger;
+        Ok(())
+    }
+
+    /// The rows of each block.
+    fn blocks(&mut self, elements: usize) -> Vec<&mut [f32]> {
+        let (rows, mut rest) = (self.rows, &mut self.values[..]);
+        let block = |part: Range<usize>| rest.split_off_mut(..rows * part.len()).unwrap_or_default();
+        parts(elements, BLOCK).map(block).collect()
     }
 }
 
@@ -248,7 +292,7 @@ impl BrownianTree {
 fn spans<'a>(
     shares: usize,
     skip_cost: f64,
-    mut kept: &'a mut [Vec<f32>],
+    mut kept: &'a mut [&'a mut [f32]],
     mut out: &'a mut [f32],
 ) -> Vec<Span<'a>> {
     let (blocks, elements) = (kept.len(), out.len());
@@ -278,6 +322,7 @@ fn extend(values: &mut Vec<f32>, len: usize, elements: usize) -> Result<()> {
         expected: "few enough for their paths to fit into memory".to_owned(),
         got: elements.to_string(),
     })?;
+    want_large_pages(values.spare_capacity_mut());
     values.resize(len, 0.0);
     Ok(())
 }
@@ -302,6 +347,8 @@ impl Node {
             if midway <= plan.start || ends_right {
                 halves.row = Some(plan.row());
             }
+        } else if halves.needs_left_w {
+            plan.reads.extend(halves.row);
         }
         halves.needs_right_w || halves.draw.is_some()
     }
@@ -417,10 +464,12 @@ impl Halves {
             (None, Some(row)) => left_w.copy_from_slice(row),
             (None, None) => unreachable!("what is needed is drawn or kept"),
             (Some(draw), row) => {
+                // While this is computed, memory has time for what comes next.
+                query.ahead.next().into_iter().for_each(prefetch);
                 query.draws[draw].fill(left_w);
                 self.bridge(w, left_w);
                 if let Some(row) = row {
-                    row.copy_from_slice(left_w);
+                    query.past_caches.copy(row, left_w);
                 }
             }
         }

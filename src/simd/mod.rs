@@ -1,4 +1,8 @@
-//! The widest vectors that this machine has, for loops that are written without any.
+//! The widest vectors that this machine has, for loops that are written without any, and its caches.
+
+mod memory;
+
+pub(crate) use memory::{PastCaches, prefetch, want_large_pages};
 
 /// Runs `f` compiled for the widest vectors that this machine has; it and what it calls must be `#[inline(always)]` to
 /// profit.
