@@ -55,6 +55,7 @@
 //! | [`pool`] | memory that is used again; rehearsals that tell how much |
 //! | [`rng`] | streams that match torch, numpy and torchsde |
 //! | [`ops`] | the contract: each operation's arguments, checks and cost; [`ops::Backend`] |
+//! | [`trace`] | a backend that writes down what another spends its time on |
 //! | [`reference`](mod@reference) | the contract in plain loops: the oracle |
 //! | [`cpu`] | the contract, fast |
 //! | [`cuda`] | the contract on NVIDIA GPUs: plans, and launches of the kernels |
@@ -82,5 +83,6 @@ pub mod rng;
 pub mod sampling;
 mod simd;
 pub mod tensor;
+pub mod trace;
 pub mod unet;
 pub mod words;

@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "error",
     "tensor",
     "pool",
     "simd",
     "rng",
     "ops",
+    "trace",
     "reference",
     "cpu",
     "cuda",

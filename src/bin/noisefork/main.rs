@@ -1,5 +1,6 @@
 //! The `noisefork` command: a thin shell over the library.
 
+mod bench;
 mod bundle;
 mod device;
 mod doctor;
@@ -36,6 +37,7 @@ enum Command {
     Samplers(samplers::Arguments),
     Sigmas(sigmas::Arguments),
     Doctor(doctor::Arguments),
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Samplers(arguments) => samplers::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Sigmas(arguments) => sigmas::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Doctor(arguments) => doctor::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,
