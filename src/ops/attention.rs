@@ -48,10 +48,11 @@ impl<B: Backend + ?Sized> Attention<'_, B> {
             let (what, expected) = ("heads", format!("a divisor of {channels} channels"));
             return Err(Error::Value { op: OP, what, expected, got: self.heads.to_string() });
         }
-        expect_columns("q", &self.q, channels, q.len() > 1, "N, .., ")?;
-        expect_columns("k", &self.k, channels, k.len() > 1 && k[0] == q[0], &format!("{}, .., ", q[0]))?;
-        let tokens: String = k[..k.len() - 1].iter().map(|extent| format!("{extent}, ")).collect();
-        expect_columns("v", &self.v, channels, v.with_channels(0) == k.with_channels(0), &tokens)?;
+        expect_columns("q", &self.q, channels, q.len() > 1, || "N, .., ".into())?;
+        let fit = k.len() > 1 && k[0] == q[0];
+        expect_columns("k", &self.k, channels, fit, || format!("{}, .., ", q[0]))?;
+        let tokens = || k[..k.len() - 1].iter().map(|extent| format!("{extent}, ")).collect();
+        expect_columns("v", &self.v, channels, v.with_channels(0) == k.with_channels(0), tokens)?;
         Ok(q.with_channels(channels))
     }
 
@@ -77,12 +78,12 @@ fn expect_columns<B: Backend + ?Sized>(
     columns: &Columns<'_, B>,
     channels: usize,
     fit: bool,
-    tokens: &str,
+    tokens: impl FnOnce() -> String,
 ) -> Result<()> {
     let (got, end) = (columns.tensor.shape(), columns.first.saturating_add(channels));
     if fit && !got.contains(&0) && end <= got.channels() {
         return Ok(());
     }
-    let expected = format!("[{tokens}at least {end}], none of them 0");
+    let expected = format!("[{}at least {end}], none of them 0", tokens());
     Err(Error::Shape { op: OP, tensor, expected, got })
 }
