@@ -167,7 +167,11 @@ impl<E: Compute> Backend for Cpu<E> {
         self.compute("layer_norm", op.check()?, op.flops(), y, |y| layer_norm::layer_norm(op, y))
     }
     fn attention(&self, op: &Attention<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
-        self.compute("attention", op.check()?, op.flops(), y, |y| attention::attention(op, y))
+        let shape = op.check()?;
+        let mut packed = attention::scratch(op, self.isa, &self.pool)?;
+        self.compute("attention", shape, op.flops(), y, |y| {
+            attention::attention(op, self.isa, &mut packed, y);
+        })
     }
     fn concat(&self, op: &Concat<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
         self.compute("concat", op.check()?, 0, y, |y| concat::concat(op, y))

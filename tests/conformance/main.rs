@@ -62,12 +62,12 @@ macro_rules! suite {
 suite!(cpu, noisefork::cpu::Cpu::new());
 suite!(cpu_bf16, noisefork::cpu::Cpu::bf16());
 
-mod products_conform_with_every_instruction_set {
+mod conforms_with_every_instruction_set {
     use half::bf16;
     use noisefork::cpu::{Compute, Cpu, Isa};
 
-    use super::{Conv2dCase, LinearCase};
-    use crate::case::{Tested, check};
+    use super::{AttentionCase, Conv2dCase, LinearCase};
+    use crate::case::{Case, check};
 
     fn with_each<E: Compute>(run: impl Fn(Cpu<E>)) {
         for isa in Isa::ALL {
@@ -78,22 +78,24 @@ mod products_conform_with_every_instruction_set {
         }
     }
 
-    fn products<E: Compute>()
-    where
-        Cpu<E>: Tested,
-    {
-        with_each::<E>(|cpu| check::<_, LinearCase>(&cpu, 700));
-        with_each::<E>(|cpu| check::<_, Conv2dCase>(&cpu, 700));
+    fn every<C: Case>(cases: u32) {
+        with_each::<f32>(|cpu| check::<_, C>(&cpu, cases));
+        with_each::<bf16>(|cpu| check::<_, C>(&cpu, cases));
     }
 
     #[test]
-    fn in_f32() {
-        products::<f32>();
+    fn linear() {
+        every::<LinearCase>(700);
     }
 
     #[test]
-    fn in_bf16() {
-        products::<bf16>();
+    fn conv2d() {
+        every::<Conv2dCase>(700);
+    }
+
+    #[test]
+    fn attention() {
+        every::<AttentionCase>(300);
     }
 }
 

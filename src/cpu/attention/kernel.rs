@@ -23,6 +23,8 @@ pub(super) trait Kernel: Copy + Send + Sync {
     /// The word of ones.
     const ONES: f32 = 1.0;
 
+    /// The proof. Panics if the machine does not have it, which a backend has asked before.
+    fn new() -> Self;
     /// Runs `f` compiled for this instruction set; it and what it calls must be `#[inline(always)]`.
     fn run<R>(self, f: impl FnOnce() -> R) -> R;
     fn splat(self, value: f32) -> Self::Vector;

@@ -1,14 +1,14 @@
 //! Softmax over tiles of keys as they come (Milakov & Gimelshein 2018, arXiv 1805.02867; Dao et al. 2022, arXiv
 //! 2205.14135), so the scores of a block of queries need one tile of memory however many keys there are.
 //!
-//! Threads share heads of chunks of queries. A thread packs a tile of keys and values once and takes all blocks of its
-//! chunk past it; what it needs fits the second cache for any number of keys. [`chunk`] says how that goes,
-//! [`kernel`] what happens in registers.
+//! Keys and values are packed once. Then threads share heads of chunks of queries, whose blocks one tile of keys after
+//! the other passes by. [`chunk`] says how that goes, [`kernel`] what happens in registers.
 
 mod chunk;
 mod kernel;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod pack;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -16,55 +16,99 @@ mod x86;
 use std::ops::Range;
 
 use super::threads::{for_each_block, join, with_scratch};
-use super::{Compute, Cpu};
+use super::{Compute, Cpu, Isa};
+use crate::error::Result;
 use crate::ops::Attention;
-use crate::pool::PooledTensor;
+use crate::pool::{HostMemory, Pool, PooledTensor};
 use crate::tensor::{DType, Shaped};
-use chunk::{Chunk, Head};
-use kernel::Kernel;
+use chunk::Chunk;
+use kernel::{Kernel, PANEL};
+use pack::{Head, pack, packed_len, packed_tiles};
 
+/// What packing a number costs, in floating-point operations of a product.
+const PACKING_FLOPS: u64 = 32;
 /// Queries of a chunk.
 const CHUNK: usize = 256;
 
-pub(super) fn attention<E: Compute>(op: &Attention<'_, Cpu<E>>, y: &mut PooledTensor<E>) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if let Some(kernel) = x86::Avx512Bf16::new().filter(|_| E::DTYPE == DType::BF16) {
-            return attend::<_, _, 4, 64>(kernel, op, y);
-        }
-        if let Some(kernel) = x86::Avx512::new() {
-            return attend::<_, _, 4, 64>(kernel, op, y);
-        }
-        if let Some(kernel) = x86::Avx2::new() {
-            return attend::<_, _, 2, 16>(kernel, op, y);
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    return attend::<_, _, 4, 16>(neon::Neon, op, y);
-    #[cfg(not(target_arch = "aarch64"))]
-    attend::<_, _, 2, 8>(portable::Portable, op, y)
+/// Room for all keys and values, packed.
+pub(super) fn scratch<E: Compute>(
+    op: &Attention<'_, Cpu<E>>,
+    isa: Isa,
+    pool: &Pool<HostMemory>,
+) -> Result<PooledTensor<f32>> {
+    let [items, _, keys, depth] = extents(op);
+    PooledTensor::new(pool, [items, op.heads, (Routine::<E>::new(isa).packed_len)(keys, depth), PANEL])
 }
 
-/// All of it, in blocks of `W` queries: `V` vectors.
-fn attend<E: Compute, K: Kernel, const V: usize, const W: usize>(
-    kernel: K,
+pub(super) fn attention<E: Compute>(
     op: &Attention<'_, Cpu<E>>,
+    isa: Isa,
+    scratch: &mut PooledTensor<f32>,
     y: &mut PooledTensor<E>,
 ) {
-    let [queries, keys] = [&op.q, &op.k].map(|of| of.tensor.shape().rows() / of.tensor.shape()[0]);
+    (Routine::new(isa).attend)(op, scratch, y);
+}
+
+/// Items, queries, keys, channels of a head.
+fn extents<E: Compute>(op: &Attention<'_, Cpu<E>>) -> [usize; 4] {
+    let items = op.q.tensor.shape()[0];
+    let [queries, keys] = [&op.q, &op.k].map(|of| of.tensor.shape().rows() / items);
+    [items, queries, keys, op.channels / op.heads]
+}
+
+/// What is compiled for each instruction set.
+struct Routine<E: Compute> {
+    packed_len: fn(usize, usize) -> usize,
+    attend: fn(&Attention<'_, Cpu<E>>, &mut PooledTensor<f32>, &mut PooledTensor<E>),
+}
+
+impl<E: Compute> Routine<E> {
+    fn new(isa: Isa) -> Self {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 if E::DTYPE == DType::BF16 => Self::of::<x86::Avx512Bf16, 4, 64>(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Bf16 => Self::of::<x86::Avx512, 4, 64>(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Self::of::<x86::Avx2, 2, 16>(),
+            #[cfg(target_arch = "aarch64")]
+            _ => Self::of::<neon::Neon, 4, 16>(),
+            #[cfg(not(target_arch = "aarch64"))]
+            _ => Self::of::<portable::Portable, 2, 8>(),
+        }
+    }
+
+    /// In blocks of `W` queries: `V` vectors.
+    fn of<K: Kernel, const V: usize, const W: usize>() -> Self {
+        Routine { packed_len: packed_len::<K>, attend: attend::<E, K, V, W> }
+    }
+}
+
+fn attend<E: Compute, K: Kernel, const V: usize, const W: usize>(
+    op: &Attention<'_, Cpu<E>>,
+    packed: &mut PooledTensor<f32>,
+    y: &mut PooledTensor<E>,
+) {
+    let [_, queries, keys, depth] = extents(op);
+    let packed_len = packed_len::<K>(keys, depth);
+    let (item, block) = (op.heads * packed_len * PANEL, packed_len * PANEL);
+    let flops = PACKING_FLOPS * packed.data().len() as u64;
+    for_each_block(packed.data_mut(), item, block, flops, |n, h, to| {
+        let [k, v] = [&op.k, &op.v].map(|of| Head::new(of, n * keys..(n + 1) * keys, h, depth));
+        pack::<E, K>(&k, &v, to.as_chunks_mut().0);
+    });
+
+    let packed = packed.data().as_chunks().0;
     for_each_block(y.data_mut(), queries * op.channels, CHUNK * op.channels, op.flops(), |n, b, y| {
-        let rows = y.len() / op.channels;
-        let (queries, keys) = (n * queries + b * CHUNK.., n * keys..(n + 1) * keys);
-        let flops = 4 * (y.len() * keys.len()) as u64;
-        for_each_head(split_rows(y, op.channels), 0..op.heads, flops, &|head, mut y| {
-            let head = |of, rows| Head::new(of, rows, head, op.channels / op.heads);
-            let q = head(&op.q, queries.start..queries.start + rows);
-            let (k, v) = (head(&op.k, keys.clone()), head(&op.v, keys.clone()));
+        let (first, count) = (n * queries + b * CHUNK, y.len() / op.channels);
+        let flops = 4 * (y.len() * keys) as u64;
+        for_each_head(split_rows(y, op.channels), 0..op.heads, flops, &|h, mut y| {
+            let q = Head::new(&op.q, first..first + count, h, depth);
+            let packed = &packed[(n * op.heads + h) * packed_len..][..packed_len];
             with_scratch(Chunk::<K, W>::scratch(&q), |scratch| {
-                kernel.run(
-                    #[inline(always)]
-                    || Chunk::<K, W>::new(kernel, scratch, &q).attend::<E, V>(&k, &v, &mut y[..rows]),
-                );
+                let mut chunk = Chunk::<K, W>::new(K::new(), scratch, &q);
+                packed_tiles::<K>(keys, depth, packed).for_each(|tile| chunk.attend::<V>(tile));
+                chunk.store(&mut y[..count]);
             });
         });
     });

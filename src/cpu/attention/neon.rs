@@ -11,6 +11,9 @@ impl Kernel for Neon {
     type Vector = float32x4_t;
     const LANES: usize = 4;
 
+    fn new() -> Self {
+        Neon
+    }
     #[inline(always)]
     fn run<R>(self, f: impl FnOnce() -> R) -> R {
         f()

@@ -9,6 +9,9 @@ impl Kernel for Portable {
     type Vector = [f32; 4];
     const LANES: usize = 4;
 
+    fn new() -> Self {
+        Portable
+    }
     #[inline(always)]
     fn run<R>(self, f: impl FnOnce() -> R) -> R {
         f()

@@ -15,26 +15,23 @@ macro_rules! kernel {
         #[derive(Clone, Copy)]
         pub(super) struct $name(());
 
-        impl $name {
-            /// The proof, where the machine has the features.
-            pub fn new() -> Option<Self> {
-                ($(is_x86_feature_detected!($feature))&&*).then_some($name(()))
-            }
-        }
-
         impl Kernel for $name {
             type Vector = $vector;
             const LANES: usize = $lanes;
             const PER_WORD: usize = $per_word;
             const ONES: f32 = $ones;
 
+            fn new() -> Self {
+                $(assert!(is_x86_feature_detected!($feature));)*
+                $name(())
+            }
             #[inline(always)]
             fn run<R>(self, f: impl FnOnce() -> R) -> R {
                 #[target_feature(enable = $enable)]
                 fn compiled<R>(f: impl FnOnce() -> R) -> R {
                     f()
                 }
-                // SAFETY: `self` exists, so `new` has found the features.
+                // SAFETY: `self` exists, so `new` found the features.
                 unsafe { compiled(f) }
             }
             #[inline(always)]

@@ -1,0 +1,147 @@
+//! Heads as they lie in tensors, and the words that products want: four rows or columns at a time, in loops that
+//! compilers turn into shuffles.
+//!
+//! Tried and lost: the same loops compiled for AVX-512, which LLVM turns into scatters; packing keys and values again
+//! for every chunk of queries, a fifth of the time, for their rows lie a page apart.
+
+use std::ops::Range;
+
+use super::super::threads::tiles;
+use super::super::{Compute, Cpu};
+use super::kernel::{Kernel, Keys, PANEL};
+use crate::ops::Columns;
+use crate::tensor::Shaped;
+
+/// Keys of a tile; whole panels, and whole words.
+pub(super) const KEYS: usize = 32 * PANEL;
+
+/// How many columns of panels [`pack`] writes for one head of so many keys.
+pub(super) fn packed_len<K: Kernel>(keys: usize, depth: usize) -> usize {
+    tiles(keys, KEYS).map(|tile| tile_len::<K>(tile.len(), depth).iter().sum::<usize>()).sum()
+}
+
+/// Of that the keys, and the values, of one tile.
+fn tile_len<K: Kernel>(keys: usize, depth: usize) -> [usize; 2] {
+    [keys.div_ceil(PANEL) * depth.div_ceil(K::PER_WORD), depth.div_ceil(PANEL) * keys.div_ceil(K::PER_WORD)]
+}
+
+/// Packs all tiles of keys and values of one head, one after the other.
+pub(super) fn pack<E: Compute, K: Kernel>(k: &Head<'_, E>, v: &Head<'_, E>, mut to: &mut [[f32; PANEL]]) {
+    for keys in tiles(k.rows, KEYS) {
+        let [for_k, for_v] =
+            tile_len::<K>(keys.len(), k.depth).map(|len| to.split_off_mut(..len).unwrap_or_default());
+        let panels = for_k.chunks_exact_mut(k.depth.div_ceil(K::PER_WORD));
+        for (first, panel) in keys.clone().step_by(PANEL).zip(panels) {
+            k.pack_rows::<K, PANEL>(first, panel);
+        }
+        let panels = for_v.chunks_exact_mut(keys.len().div_ceil(K::PER_WORD));
+        for (first, panel) in (0..v.depth).step_by(PANEL).zip(panels) {
+            v.pack_columns::<K>(keys.clone(), first, panel);
+        }
+    }
+}
+
+/// The tiles that [`pack`] wrote.
+pub(super) fn packed_tiles<K: Kernel>(
+    keys: usize,
+    depth: usize,
+    mut packed: &[[f32; PANEL]],
+) -> impl Iterator<Item = Keys<'_>> {
+    tiles(keys, KEYS).map(move |keys| {
+        let [k, v] = tile_len::<K>(keys.len(), depth).map(|len| packed.split_off(..len).unwrap_or_default());
+        Keys { count: keys.len(), k, v }
+    })
+}
+
+/// One head of some rows of a tensor.
+pub(super) struct Head<'a, E> {
+    data: &'a [E],
+    /// From one row to the next.
+    stride: usize,
+    pub rows: usize,
+    pub depth: usize,
+}
+
+impl<'a, E: Compute> Head<'a, E> {
+    pub fn new(columns: &Columns<'a, Cpu<E>>, rows: Range<usize>, head: usize, depth: usize) -> Self {
+        let stride = columns.tensor.shape().channels();
+        let first = rows.start * stride + columns.first + head * depth;
+        Head { data: &columns.tensor.data()[first..], stride, rows: rows.len(), depth }
+    }
+
+    fn row(&self, at: usize) -> &'a [E] {
+        &self.data[at * self.stride..][..self.depth]
+    }
+
+    /// Rows `first..` as columns of words, `[depth in words, W]`; past the last comes anything.
+    pub fn pack_rows<K: Kernel, const W: usize>(&self, first: usize, to: &mut [[f32; W]]) {
+        for column in (0..W).step_by(PANEL) {
+            let rows: [&[E]; PANEL] =
+                std::array::from_fn(|i| self.row((first + column + i).min(self.rows - 1)));
+            for (to, at) in to.chunks_mut(PANEL).zip((0..).step_by(PANEL * K::PER_WORD)) {
+                let words = transpose(rows.map(|row| words::<E, K>(&row[at..])));
+                for (to, words) in to.iter_mut().zip(words) {
+                    to[column..][..PANEL].copy_from_slice(&words);
+                }
+            }
+        }
+    }
+
+    /// Columns `first..` of some rows in words of neighbouring rows, `[rows in words, PANEL]`; 0 past the last.
+    pub fn pack_columns<K: Kernel>(&self, rows: Range<usize>, first: usize, to: &mut [[f32; PANEL]]) {
+        for (at, to) in rows.clone().step_by(K::PER_WORD).zip(to) {
+            *to = widened(&self.row(at)[first..]);
+            if K::PER_WORD == 2 {
+                let next = if at + 1 < rows.end { widened(&self.row(at + 1)[first..]) } else { [0.0; PANEL] };
+                *to = std::array::from_fn(|i| pair(to[i], next[i]));
+            }
+        }
+    }
+}
+
+/// The first words of a row; 0 past its last value.
+#[inline(always)]
+fn words<E: Compute, K: Kernel>(row: &[E]) -> [f32; PANEL] {
+    if K::PER_WORD == 1 {
+        return widened(row);
+    }
+    let [low, high] = [widened(row), widened(row.get(PANEL..).unwrap_or_default())];
+    [pair(low[0], low[1]), pair(low[2], low[3]), pair(high[0], high[1]), pair(high[2], high[3])]
+}
+
+/// The word of two values in bf16, the upper half of an f32.
+#[inline(always)]
+fn pair(first: f32, second: f32) -> f32 {
+    f32::from_bits(first.to_bits() >> 16 | second.to_bits())
+}
+
+/// The first values of a row; 0 past its last.
+#[inline(always)]
+fn widened<E: Compute>(row: &[E]) -> [f32; PANEL] {
+    match row.first_chunk::<PANEL>() {
+        Some(values) => values.map(E::widen),
+        None => std::array::from_fn(|i| row.get(i).map_or(0.0, |value| value.widen())),
+    }
+}
+
+#[inline(always)]
+fn transpose(block: [[f32; PANEL]; PANEL]) -> [[f32; PANEL]; PANEL] {
+    std::array::from_fn(|i| std::array::from_fn(|j| block[j][i]))
+}
+
+/// Writes `sums / totals` of some queries, `[depth, W]`, as rows of `y`.
+pub(super) fn unpack<E: Compute, const W: usize>(sums: &[[f32; W]], totals: &[f32; W], y: &mut [&mut [E]]) {
+    for (y, first) in y.chunks_mut(PANEL).zip((0..W).step_by(PANEL)) {
+        let totals: [f32; PANEL] = std::array::from_fn(|i| totals[first + i]);
+        for (sums, at) in sums.chunks_exact(PANEL).zip((0..).step_by(PANEL)) {
+            let means = std::array::from_fn(|j| std::array::from_fn(|i| sums[j][first + i] / totals[i]));
+            for (y, means) in y.iter_mut().zip(transpose(means)) {
+                let y = &mut y[at..];
+                match y.first_chunk_mut::<PANEL>() {
+                    Some(y) => *y = means.map(E::narrow),
+                    None => y.iter_mut().zip(means).for_each(|(y, mean)| *y = E::narrow(mean)),
+                }
+            }
+        }
+    }
+}
