@@ -13,6 +13,7 @@ use noisefork::ops::Backend;
 use noisefork::reference::Reference;
 use noisefork::tensor::{Shaped, Tensor};
 use support::compare::{assert_close_l2, relative_l2};
+use support::emulated::Emulated;
 use support::report::report;
 
 /// Relative L2 error allowed.
@@ -45,6 +46,11 @@ fn check<B: Backend>(name: &str, backend: B) {
 #[test]
 fn matches_diffusers() {
     check("f32", Cpu::new());
+}
+
+#[test]
+fn matches_diffusers_on_emulated_cuda() {
+    check("emulated CUDA", Emulated::cuda::<f32>(1));
 }
 
 #[test]

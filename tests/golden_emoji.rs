@@ -9,26 +9,28 @@ use std::sync::Arc;
 
 use noisefork::cpu::Cpu;
 use noisefork::nn::Weights;
+use noisefork::ops::Backend;
 use noisefork::sampling::{Betas, Model, ModelSampling, Profile, Variations};
 use noisefork::tensor::Tensor;
 use noisefork::unet::{Prompt, UNet, UNetDenoiser};
 use noisefork::words::Words;
 use support::compare::{assert_close_l2, relative_l2};
+use support::emulated::Emulated;
 use support::golden::{Case, Golden};
 use support::report::report;
 
 const TOLERANCE: f64 = 2e-3;
 
 /// The model in `assets/emoji`.
-struct Emoji {
-    unet: Arc<UNet<Cpu>>,
+struct Emoji<B: Backend> {
+    unet: Arc<UNet<B>>,
     words: Words,
 }
 
-impl Emoji {
-    fn open() -> Self {
+impl<B: Backend> Emoji<B> {
+    fn open(backend: B) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/emoji/unet");
-        let unet = Arc::new(UNet::load(Arc::new(Cpu::new()), &folder).unwrap());
+        let unet = Arc::new(UNet::load(Arc::new(backend), &folder).unwrap());
         let json = std::fs::read_to_string(folder.join("words.json")).unwrap();
         let table = Weights::open(folder.join("words.safetensors")).unwrap();
         let words = Words::from_parts(&folder, &json, &table, unet.config().cross_attention_dim()).unwrap();
@@ -56,23 +58,36 @@ impl Emoji {
     }
 }
 
-#[test]
-fn the_variation_node() {
-    let (emoji, golden) = (Emoji::open(), Golden::open("variations_emoji"));
+/// Runs the cases of at most so many steps; returns how many there were.
+fn check<B: Backend>(backend: B, what: &str, most_steps: usize) -> usize {
+    let (emoji, golden) = (Emoji::open(backend), Golden::open("variations_emoji"));
     let (mut ran, mut worst) = (0, 0f64);
-    for case in golden.cases() {
-        let (samples, want) = (emoji.sample(&case), case.tensor("samples"));
-        assert_close_l2(&case.to_string(), samples.data(), want.data(), TOLERANCE);
+    for case in golden.cases().iter().filter(|case| case.usize("steps") <= most_steps) {
+        let (samples, want) = (emoji.sample(case), case.tensor("samples"));
+        assert_close_l2(&format!("{what}, {case}"), samples.data(), want.data(), TOLERANCE);
         worst = worst.max(relative_l2(samples.data(), want.data()));
         ran += 1;
     }
-    report(format!("variations: {ran} cases on the emoji model, worst relative L2 error {worst:.1e}"));
-    assert_eq!(ran, 30);
+    report(format!(
+        "variations: {ran} cases on the emoji model, {what}, worst relative L2 error {worst:.1e}"
+    ));
+    ran
+}
+
+#[test]
+fn the_variation_node() {
+    assert_eq!(check(Cpu::new(), "on the CPU", usize::MAX), 30);
+}
+
+/// The shortest cases: the emulator has no time for all.
+#[test]
+fn the_variation_node_on_emulated_cuda() {
+    assert_eq!(check(Emulated::cuda::<f32>(1), "on emulated CUDA", 2), 2);
 }
 
 #[test]
 fn the_same_bits_at_any_number_of_threads() {
-    let (emoji, golden) = (Emoji::open(), Golden::open("variations_emoji"));
+    let (emoji, golden) = (Emoji::open(Cpu::new()), Golden::open("variations_emoji"));
     let case = &golden.cases()[0];
     let [first, others @ ..] = [1, 2, 3, 7].map(|threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -5,14 +5,16 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use half::{bf16, f16};
 use noisefork::cpu::Cpu;
 use noisefork::error::{Error, Result};
 use noisefork::nn::Run;
 use noisefork::ops::{Backend, Enter, Leave};
 use noisefork::reference::Reference;
-use noisefork::tensor::{Shape, Shaped, Tensor};
+use noisefork::tensor::{DType, Shape, Shaped, Tensor};
 use noisefork::unet::{Added, Plan, UNet};
 use support::compare::{assert_close_l2, relative_l2};
+use support::emulated::Emulated;
 use support::golden::{Case, Golden};
 use support::report::report;
 
@@ -64,55 +66,73 @@ fn predict_case<B: Backend>(unet: &Arc<UNet<B>>, case: &Case) -> Tensor {
     got.unwrap_or_else(|error| panic!("{case}: {error}"))
 }
 
-/// Runs every case of a folder in f32, and the smallest in f64.
-fn check(name: &str) {
+/// Runs cases of a folder, each of which may err by as much as `tolerance` says.
+fn check<B: Backend>(backend: B, what: &str, name: &str, pick: Pick, tolerance: impl Fn(usize) -> f64) {
     let golden = Golden::open(&format!("{name}/reference"));
     let cases = golden.cases();
     assert!(!cases.is_empty(), "no cases in {name}");
-    let unet = load(Cpu::new(), name);
-    let mut worst = [0.0_f64; 2];
-    for case in &cases {
+    let smallest = (0..cases.len()).min_by_key(|&i| cases[i].tensor("x").data().len());
+    let unet = load(backend, name);
+    let (mut ran, mut worst) = (0, 0.0_f64);
+    for (i, case) in cases.iter().enumerate().filter(|(i, _)| pick == Pick::All || Some(*i) == smallest) {
         let (got, want) = (predict_case(&unet, case), case.tensor("out"));
         assert_eq!(got.shape(), want.shape(), "{case}");
-        assert_close_l2(&case.to_string(), got.data(), want.data(), F32);
-        worst[0] = worst[0].max(relative_l2(got.data(), want.data()));
-        worst[1] = worst[1].max(case.f64("f32_vs_f64"));
+        assert_close_l2(&format!("{what}, {case}"), got.data(), want.data(), tolerance(i));
+        worst = worst.max(relative_l2(got.data(), want.data()));
+        ran += 1;
     }
-    let smallest = cases.iter().min_by_key(|case| case.tensor("x").data().len()).unwrap();
-    let (got, want) = (predict_case(&load(Reference::<f64>::new(), name), smallest), smallest.tensor("out"));
-    assert_close_l2(&smallest.to_string(), got.data(), want.data(), F64);
-    report(format!(
-        "{name}: {} cases, worst in f32 {:e} (torch {:e}), smallest in f64 {:e}",
-        cases.len(),
-        worst[0],
-        worst[1],
-        relative_l2(got.data(), want.data())
-    ));
+    report(format!("{name}: {ran} cases on {what}, worst relative L2 error {worst:.1e}"));
+}
+
+/// Which cases of a folder: plain loops and the emulator have no time for more than one.
+#[derive(Clone, Copy, PartialEq)]
+enum Pick {
+    All,
+    Smallest,
+}
+
+/// Twice what torch itself errs by on case `i` of a folder in f16 or bf16.
+fn twice_torch(name: &str, element: DType) -> impl Fn(usize) -> f64 {
+    let path = folder("half_errors.json");
+    let table: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let errors = table[name][element.to_string()].clone();
+    move |i| 2.0 * errors[i].as_f64().expect("an error for every case")
+}
+
+/// On the CPU in f32 and bf16, in plain f64, and on an emulated GPU in all that its kernels compute in.
+fn check_everywhere(name: &str) {
+    check(Cpu::new(), "the CPU in f32", name, Pick::All, |_| F32);
+    check(Cpu::bf16(), "the CPU in bf16", name, Pick::All, twice_torch(name, DType::BF16));
+    check(Reference::<f64>::new(), "plain f64", name, Pick::Smallest, |_| F64);
+    let smallest = Pick::Smallest;
+    check(Emulated::cuda::<f32>(1), "emulated CUDA in f32", name, smallest, |_| F32);
+    check(Emulated::cuda::<f16>(1), "emulated CUDA in f16", name, smallest, twice_torch(name, DType::F16));
+    check(Emulated::cuda::<bf16>(1), "emulated CUDA in bf16", name, smallest, twice_torch(name, DType::BF16));
 }
 
 #[test]
 fn sd15_matches_diffusers() {
-    check("unet_sd15");
+    check_everywhere("unet_sd15");
 }
 
 #[test]
 fn four_levels_match_diffusers() {
-    check("unet_sd15_four_levels");
+    check_everywhere("unet_sd15_four_levels");
 }
 
 #[test]
 fn inpainting_matches_diffusers() {
-    check("unet_sd15_inpaint");
+    check_everywhere("unet_sd15_inpaint");
 }
 
 #[test]
 fn sd21_matches_diffusers() {
-    check("unet_sd21");
+    check_everywhere("unet_sd21");
 }
 
 #[test]
 fn sdxl_matches_diffusers() {
-    check("unet_sdxl");
+    check_everywhere("unet_sdxl");
 }
 
 /// Item `k` of a batch of three alone, everything that belongs to it taken along.
