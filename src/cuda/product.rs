@@ -225,6 +225,8 @@ pub(super) fn count(what: &'static str, extent: usize) -> Result<u32> {
 }
 
 #[cfg(test)]
+mod floor;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::cuda::manifest::FILES;
