@@ -1,13 +1,16 @@
-//! Two passes, each over blocks of pixels in parallel: the first sums every channel in f64, which for channels last
-//! needs no gathering; the second applies one multiply-add per channel and the activation. Between them the blocks' sums
-//! are added up in their order, so the statistics have the same bits at any number of threads.
+//! Two passes, each over blocks of pixels in parallel: the first sums every channel's deviations from the block's first
+//! pixel, strip by strip of channels in registers, which for channels last needs no gathering; the second applies one
+//! multiply-add per channel and the activation. Between them the groups' sums over the blocks, in f64 from 0, are added
+//! up in their order, so the statistics have the same bits at any number of threads.
+//!
+//! Tried and lost: sums in f64 from the start, with half as wide vectors and every sum in memory.
 
 use super::math::activate;
-use super::moments::{Affine, Normaliser, accumulate};
+use super::moments::{Deviations, LANES, Normaliser};
 use super::threads::for_each_block;
 use super::{Compute, Cpu};
 use crate::error::Result;
-use crate::ops::GroupNorm;
+use crate::ops::{Activation, GroupNorm};
 use crate::pool::{HostMemory, Pool, PooledTensor};
 use crate::simd::vectorised;
 use crate::tensor::Shaped;
@@ -19,10 +22,11 @@ const FLOPS_PER_VALUE: u64 = 32;
 
 /// What is worked out on the way.
 pub(super) struct Scratch {
-    /// For each item and block of pixels, the sum of every channel, then the sum of its squares: `[N, blocks, 2, C]`.
+    /// For each item and block of pixels, the sum over every group, then the sum of squares: `[N, blocks, 2, groups]`.
     sums: PooledTensor<f64>,
-    /// What each channel of each item goes through: `[N, C]`.
-    affine: PooledTensor<Affine>,
+    /// What each channel goes through, `(x - centre) scale + offset`: for each item the centres, then the scales, then
+    /// the offsets, `[N, 3, C]`.
+    affine: PooledTensor<f32>,
 }
 
 impl Scratch {
@@ -30,8 +34,8 @@ impl Scratch {
         let (items, channels) = (op.x.shape()[0], op.x.shape().channels());
         let blocks = (op.x.shape().rows() / items).div_ceil(PIXELS);
         Ok(Scratch {
-            sums: PooledTensor::new(pool, [items, blocks, 2, channels])?,
-            affine: PooledTensor::new(pool, [items, channels])?,
+            sums: PooledTensor::new(pool, [items, blocks, 2, op.groups])?,
+            affine: PooledTensor::new(pool, [items, 3, channels])?,
         })
     }
 }
@@ -46,25 +50,54 @@ pub(super) fn group_norm<E: Compute>(
     fill_sums(op, item, sums.data_mut());
     let sums = sums.data();
     let per_item = sums.chunks_exact(sums.len() / shape[0]);
-    for (sums, affine) in per_item.zip(affine.data_mut().chunks_exact_mut(channels)) {
+    for (sums, affine) in per_item.zip(affine.data_mut().chunks_exact_mut(3 * channels)) {
         fill_affine(op, item, sums, affine);
     }
 
     let (affine, flops) = (affine.data(), FLOPS_PER_VALUE * shape.elements() as u64);
     for_each_block(y.data_mut(), item, PIXELS * channels, flops, |n, b, y| {
-        let affine = &affine[n * channels..][..channels];
+        let affine = &affine[n * 3 * channels..][..3 * channels];
         let x = &op.x.data()[n * item + b * PIXELS * channels..][..y.len()];
         vectorised(
             #[inline(always)]
-            || {
-                for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-                    for ((y, x), affine) in y.iter_mut().zip(x).zip(affine) {
-                        *y = E::narrow(activate(affine.apply(x.widen()), op.activation));
-                    }
-                }
+            || match op.activation {
+                // One loop each, for a choice inside would keep it from vectorising.
+                Activation::Silu => apply(
+                    affine,
+                    x,
+                    y,
+                    #[inline(always)]
+                    |y| activate(y, Activation::Silu),
+                ),
+                Activation::Relu => apply(
+                    affine,
+                    x,
+                    y,
+                    #[inline(always)]
+                    |y| activate(y, Activation::Relu),
+                ),
+                _ => apply(
+                    affine,
+                    x,
+                    y,
+                    #[inline(always)]
+                    |y| y,
+                ),
             },
         );
     });
+}
+
+#[inline(always)]
+fn apply<E: Compute>(affine: &[f32], x: &[E], y: &mut [E], activate: impl Fn(f32) -> f32) {
+    let channels = affine.len() / 3;
+    let (centres, affine) = affine.split_at(channels);
+    let (scales, offsets) = affine.split_at(channels);
+    for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+        for ((((y, x), centre), scale), offset) in y.iter_mut().zip(x).zip(centres).zip(scales).zip(offsets) {
+            *y = E::narrow(activate((x.widen() - centre) * scale + offset));
+        }
+    }
 }
 
 /// Fills [`Scratch::sums`].
@@ -73,32 +106,61 @@ fn fill_sums<E: Compute>(op: &GroupNorm<'_, Cpu<E>>, item: usize, sums: &mut [f6
     let (channels, block) = (shape.channels(), PIXELS * shape.channels());
     let blocks = item.div_ceil(block);
     let flops = FLOPS_PER_VALUE * shape.elements() as u64;
-    for_each_block(sums, blocks * 2 * channels, 2 * channels, flops, |n, b, sums| {
+    for_each_block(sums, blocks * 2 * op.groups, 2 * op.groups, flops, |n, b, sums| {
         let x = &op.x.data()[n * item..][..item];
         let x = &x[b * block..item.min((b + 1) * block)];
         sums.fill(0.0);
-        let (sums, squares) = sums.split_at_mut(channels);
-        vectorised(
-            #[inline(always)]
-            || x.chunks_exact(channels).for_each(|x| accumulate(sums, squares, x)),
-        );
+        let (sums, squares) = sums.split_at_mut(op.groups);
+        for first in (0..channels).step_by(LANES) {
+            let (centres, deviations) = vectorised(
+                #[inline(always)]
+                || strip(x, channels, first),
+            );
+            let pixels = (x.len() / channels) as f64;
+            for (i, c) in (first..channels.min(first + LANES)).enumerate() {
+                let [centre, sum, square] =
+                    [centres[i], deviations.sums[i], deviations.squares[i]].map(f64::from);
+                let group = c / (channels / op.groups);
+                sums[group] += pixels * centre + sum;
+                squares[group] += (pixels * centre + 2.0 * sum) * centre + square;
+            }
+        }
     });
 }
 
+/// Channels `first..` of the first pixel, and how far those of all pixels lie from them.
+#[inline(always)]
+fn strip<E: Compute>(x: &[E], channels: usize, first: usize) -> ([f32; LANES], Deviations) {
+    let padded = |pixel: &[E]| std::array::from_fn(|i| pixel.get(first + i).copied().unwrap_or_default());
+    let centres = padded(&x[..channels]).map(E::widen);
+    let mut deviations = Deviations::NONE;
+    for pixel in x.chunks_exact(channels) {
+        match pixel[first..].first_chunk() {
+            Some(values) => deviations.add(&centres, values),
+            None => deviations.add(&centres, &padded(pixel)),
+        }
+    }
+    (centres, deviations)
+}
+
 /// Fills one item's part of [`Scratch::affine`] from its part of [`Scratch::sums`].
-fn fill_affine<E: Compute>(op: &GroupNorm<'_, Cpu<E>>, item: usize, sums: &[f64], affine: &mut [Affine]) {
+fn fill_affine<E: Compute>(op: &GroupNorm<'_, Cpu<E>>, item: usize, sums: &[f64], affine: &mut [f32]) {
     let channels = op.x.shape().channels();
     let per_group = channels / op.groups;
-    // The sum over one group's channels, `first..`, in every block.
-    let total = |first: usize| -> f64 {
-        sums.chunks_exact(2 * channels).flat_map(|sums| &sums[first..first + per_group]).sum()
-    };
-    for (group, affine) in affine.chunks_exact_mut(per_group).enumerate() {
-        let first = group * per_group;
-        let (sum, squares) = (total(first), total(channels + first));
-        let normaliser = Normaliser::new(sum, squares, item / op.groups, op.eps);
-        for (c, affine) in (first..).zip(affine) {
-            *affine = normaliser.affine(op.gamma.data()[c].widen(), op.beta.data()[c].widen());
+    let (centres, affine) = affine.split_at_mut(channels);
+    let (scales, offsets) = affine.split_at_mut(channels);
+    let total = |at: usize| -> f64 { sums[at..].iter().step_by(2 * op.groups).sum() };
+    for group in 0..op.groups {
+        let (count, sum, squares) = (item / op.groups, total(group), total(op.groups + group));
+        let Normaliser { scale, rest } = Normaliser::new(sum, squares, count, op.eps);
+        // The mean's nearest f32 is taken off first, which near the mean is exact; what it lacks comes off with the rest.
+        let centre = (sum / count as f64) as f32;
+        let rest = rest + f64::from(centre) * scale;
+        for c in group * per_group..(group + 1) * per_group {
+            let [gamma, beta] = [op.gamma, op.beta].map(|of| f64::from(of.data()[c].widen()));
+            centres[c] = centre;
+            scales[c] = (scale * gamma) as f32;
+            offsets[c] = (rest * gamma + beta) as f32;
         }
     }
 }
