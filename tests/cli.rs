@@ -322,3 +322,46 @@ fn lists_and_levels() {
     assert_eq!((levels.len(), levels[4].as_f64()), (5, Some(0.0)));
     assert_eq!(noisefork(folder.path(), &["sigmas", "--steps", "0"]).status.code(), Some(2));
 }
+
+#[test]
+fn benchmarks_give_records_that_later_ones_are_compared_with() {
+    let folder = TempDir::new().unwrap();
+    let bench = |what: &str| {
+        let arguments: Vec<&str> = what.split_whitespace().collect();
+        let output = noisefork(folder.path(), &[&["bench"], &arguments[..]].concat());
+        assert!(output.status.success(), "{what}: {}", text(&output.stderr));
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let sampler = "sampler --samplers euler,dpmpp_2m_sde --side 8 --steps 3 --iterations 2 --threads 1";
+    let (lines, _) = bench(&format!("{sampler} --format jsonl --out old.jsonl"));
+    assert_eq!(fs::read_to_string(folder.path().join("old.jsonl")).unwrap(), lines);
+    let records: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records.len(), 2);
+    for (record, name) in records.iter().zip(["euler", "dpmpp_2m_sde"]) {
+        assert_eq!((record["name"].as_str(), record["model_calls"].as_u64()), (Some(name), Some(3)));
+        assert_eq!((record["threads"].as_u64(), record["iterations"].as_u64()), (Some(1), Some(2)));
+        assert!(record["median_s"].as_f64().unwrap() > 0.0);
+        assert!(record["ceiling"]["flops_per_s"].as_f64().unwrap() > 1e9);
+        assert!(record["machine"]["cpu"].is_string());
+    }
+    let (table, report) = bench(&format!("{sampler} --format csv --compare old.jsonl"));
+    assert_eq!(
+        table.lines().map(|line| line.split(',').next().unwrap()).collect::<Vec<_>>(),
+        ["bench", "sampler", "sampler"]
+    );
+    assert!(report.contains("2 of 2 measurements are in both"), "{report}");
+
+    bench("variations --batch 1 --steps 2 --iterations 1");
+    let (table, _) = bench("ops --batch 1 --size 64 --iterations 1 --dtype bf16");
+    assert!(table.contains("attention, cross"), "{table}");
+    fs::write(folder.path().join("bad.jsonl"), "{}").unwrap();
+    for (arguments, words) in [
+        (["bench", "sampler", "--compare", "bad.jsonl"], "records of noisefork bench"),
+        (["bench", "ops", "--size", "63"], "a multiple of 8 pixels"),
+    ] {
+        let output = noisefork(folder.path(), &arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).contains(words), "{arguments:?}: {}", text(&output.stderr));
+    }
+}

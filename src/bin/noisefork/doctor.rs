@@ -18,24 +18,23 @@ pub fn run(_: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Threads, and the instructions that the loops choose among.
 fn cpu() -> String {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let features: Vec<&str> =
-        features().into_iter().filter_map(|(name, there)| there.then_some(name)).collect();
-    format!("{threads} threads, {} {}", std::env::consts::ARCH, features.join(" "))
+    format!("{threads} threads, {} {}", std::env::consts::ARCH, features().join(" "))
 }
 
+/// The instructions that the loops choose among, as far as the machine has them.
 #[cfg(target_arch = "x86_64")]
-fn features() -> Vec<(&'static str, bool)> {
+pub fn features() -> Vec<&'static str> {
     macro_rules! detected {
-        ($($name:tt)*) => { vec![$(($name, is_x86_feature_detected!($name))),*] };
+        ($($name:tt)*) => { [$(($name, is_x86_feature_detected!($name))),*] };
     }
-    detected!("avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512vl" "avx512bf16" "avx512fp16")
+    let features = detected!("avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512vl" "avx512bf16" "avx512fp16");
+    features.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn features() -> Vec<(&'static str, bool)> {
+pub fn features() -> Vec<&'static str> {
     Vec::new()
 }
 

@@ -132,6 +132,11 @@ impl Output {
         self.write(&bytes)
     }
 
+    /// Writes text.
+    pub fn write_text(self, text: &str) -> Result<()> {
+        self.write(text.as_bytes())
+    }
+
     /// Writes a picture.
     pub fn write_png(self, picture: &image::RgbImage) -> Result<()> {
         let mut bytes = std::io::Cursor::new(Vec::new());

@@ -37,7 +37,7 @@ enum Command {
     Samplers(samplers::Arguments),
     Sigmas(sigmas::Arguments),
     Doctor(doctor::Arguments),
-    Bench(bench::Arguments),
+    Bench(Box<bench::Arguments>),
 }
 
 fn main() -> ExitCode {

@@ -1,0 +1,155 @@
+//! What the machine can do at best, measured in the run that it is the measure of.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::suite::Dtype;
+
+/// How often each is measured; the best counts, for a ceiling is what nothing got in the way of.
+const ROUNDS: usize = 9;
+/// Values that are copied, far more than the caches hold.
+const COPIED: usize = 1 << 25;
+/// Independent sums, enough to hide how long one multiplication takes.
+const SUMS: usize = 12;
+
+/// The best that loops over registers and over memory did, on all threads.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ceiling {
+    /// Fused multiplications and additions in registers, in the compute type where the machine has them.
+    pub flops_per_s: f64,
+    /// Bytes read and bytes written by a copy.
+    pub bytes_per_s: f64,
+}
+
+impl Ceiling {
+    /// Measures on the current rayon pool.
+    pub fn measure(dtype: Dtype) -> Self {
+        Ceiling { flops_per_s: arithmetic(dtype), bytes_per_s: copy() }
+    }
+
+    /// The least time in which so much can be done.
+    pub fn floor(&self, flops: u64, bytes: u64) -> f64 {
+        (flops as f64 / self.flops_per_s).max(bytes as f64 / self.bytes_per_s)
+    }
+}
+
+/// Operations a second, where a thread's loop counts for what it did in the time that all of them took.
+fn arithmetic(dtype: Dtype) -> f64 {
+    const REPEATS: usize = 1 << 21;
+    let work = |repeats| match dtype {
+        Dtype::Bf16 => dots(repeats),
+        Dtype::F32 => fused(repeats),
+    };
+    best(|| {
+        let start = Instant::now();
+        let flops: u64 = rayon::broadcast(|_| work(REPEATS)).into_iter().sum();
+        flops as f64 / start.elapsed().as_secs_f64()
+    })
+}
+
+fn copy() -> f64 {
+    let (from, mut to) = (vec![1.0f32; COPIED], vec![0.0f32; COPIED]);
+    let part = COPIED.div_ceil(rayon::current_num_threads());
+    best(|| {
+        let start = Instant::now();
+        to.par_chunks_mut(part).zip(from.par_chunks(part)).for_each(|(to, from)| to.copy_from_slice(from));
+        black_box(&mut to);
+        (2 * size_of_val(&from[..])) as f64 / start.elapsed().as_secs_f64()
+    })
+}
+
+fn best(measure: impl FnMut() -> f64) -> f64 {
+    std::iter::repeat_with(measure).take(ROUNDS).fold(0.0, f64::max)
+}
+
+/// Multiplies and adds in f32; returns how many operations that were.
+fn fused(repeats: usize) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the machine has the instructions.
+            unsafe { x86::fused_512(repeats) };
+            return (2 * repeats * SUMS * 16) as u64;
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the machine has the instructions.
+            unsafe { x86::fused_256(repeats) };
+            return (2 * repeats * SUMS * 8) as u64;
+        }
+    }
+    let mut sums = [[0.0f32; 4]; SUMS];
+    let (factor, addend) = (black_box([0.5f32; 4]), black_box([1.0f32; 4]));
+    for _ in 0..repeats {
+        for sum in &mut sums {
+            for lane in 0..4 {
+                sum[lane] = sum[lane] * factor[lane] + addend[lane];
+            }
+        }
+    }
+    black_box(sums);
+    (2 * repeats * SUMS * 4) as u64
+}
+
+/// The same with products of bf16 pairs, where the machine has them, and in f32 where it has not.
+fn dots(repeats: usize) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512f") {
+            // SAFETY: the machine has the instructions.
+            unsafe { x86::dots(repeats) };
+            return (4 * repeats * SUMS * 16) as u64;
+        }
+    }
+    fused(repeats)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m512bh, _mm256_fmadd_ps, _mm256_set1_ps, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps,
+        _mm512_set1_ps,
+    };
+    use std::hint::black_box;
+
+    use super::SUMS;
+
+    #[target_feature(enable = "avx512f")]
+    pub fn fused_512(repeats: usize) {
+        let mut sums = [_mm512_set1_ps(0.0); SUMS];
+        let (factor, addend) = black_box((_mm512_set1_ps(0.5), _mm512_set1_ps(1.0)));
+        for _ in 0..repeats {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(*sum, factor, addend);
+            }
+        }
+        black_box(sums);
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn fused_256(repeats: usize) {
+        let mut sums = [_mm256_set1_ps(0.0); SUMS];
+        let (factor, addend) = black_box((_mm256_set1_ps(0.5), _mm256_set1_ps(1.0)));
+        for _ in 0..repeats {
+            for sum in &mut sums {
+                *sum = _mm256_fmadd_ps(*sum, factor, addend);
+            }
+        }
+        black_box(sums);
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub fn dots(repeats: usize) {
+        let mut sums = [_mm512_set1_ps(0.0); SUMS];
+        let values = black_box(_mm512_set1_ps(0.5));
+        let pairs: __m512bh = _mm512_cvtne2ps_pbh(values, values);
+        for _ in 0..repeats {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, pairs, pairs);
+            }
+        }
+        black_box(sums);
+    }
+}

@@ -1,0 +1,41 @@
+//! `noisefork bench`: what this machine makes of the crate's parts, with all that is needed to believe it.
+
+mod case;
+mod ceiling;
+mod compare;
+mod machine;
+mod ops;
+mod preset;
+mod record;
+mod sampler;
+mod suite;
+mod table;
+mod unet;
+mod variations;
+
+use clap::{Args, Subcommand};
+use noisefork::error::Result;
+
+/// Measure operations, UNets, samplers or variations, beside what the machine could do.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    Ops(ops::Arguments),
+    Unet(unet::Arguments),
+    Sampler(sampler::Arguments),
+    Variations(variations::Arguments),
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.what {
+        What::Ops(arguments) => ops::run(arguments),
+        What::Unet(arguments) => unet::run(arguments),
+        What::Sampler(arguments) => sampler::run(arguments),
+        What::Variations(arguments) => variations::run(arguments),
+    }
+}
