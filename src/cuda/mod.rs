@@ -1,8 +1,11 @@
 //! The CUDA backend: checks an operation, plans it, launches its kernel.
 //!
-//! A plan is a pure function of shapes and of what a device has: grid, block, shared memory. What launches it is a [`Launcher`]: the driver, or in
-//! tests an emulator, which runs the same kernels from `kernels/` behind the same code. One file here for each in that
-//! folder.
+//! A plan is a pure function of shapes and of what a device has: grid, block, shared memory. What launches it is a
+//! [`Launcher`]: the driver, or in tests an emulator, which runs the same kernels from `kernels/` behind the same code. One
+//! file here for each in that folder.
+//!
+//! The order of every sum in a linear layer or a convolution follows from one item's shape and the device's number of
+//! multiprocessors, so an item has the same bits alone and in any batch; on another device it may have others.
 
 mod attention;
 mod blend;
