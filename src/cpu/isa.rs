@@ -1,8 +1,8 @@
-//! Which instructions the inner loops of products use.
+//! Which instructions the inner loops of products and attention use.
 
 use crate::error::{Error, Result};
 
-/// An instruction set that products have inner loops for. Results differ between them in the last bits.
+/// An instruction set that products and attention have inner loops for. Results differ between them in the last bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isa {

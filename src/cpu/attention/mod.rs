@@ -20,7 +20,9 @@ use super::{Compute, Cpu, Isa};
 use crate::error::Result;
 use crate::ops::Attention;
 use crate::pool::{HostMemory, Pool, PooledTensor};
-use crate::tensor::{DType, Shaped};
+#[cfg(target_arch = "x86_64")]
+use crate::tensor::DType;
+use crate::tensor::Shaped;
 use chunk::Chunk;
 use kernel::{Kernel, PANEL};
 use pack::{Head, pack, packed_len, packed_tiles};
