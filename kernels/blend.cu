@@ -3,6 +3,7 @@
 // Layout     a, b, y [N, C, pixels]; mask [N or 1, C or 1, pixels], repeated over what it lacks; all f32, every pointer
 //            aligned to 16 bytes
 // Launch     one thread for 4 values where pixels are a multiple of 4, else for one; 256 threads a block
+// Registers  22 on sm_80
 // Ideas      1. one pass over memory, 16-byte loads
 #include "common/types.cuh"
 

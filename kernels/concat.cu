@@ -3,6 +3,7 @@
 // Layout     a [rows, A], b [rows, B], y [rows, A + B]; every pointer aligned to 16 bytes
 // Launch     one thread for each unit of y, 256 threads a block; a unit is 16 bytes where A and B are multiples of
 //            that, else one element
+// Registers  10 on sm_80
 // Ideas      1. reads and writes each byte once, in order, which is the floor: 2 rows (A + B) elements
 //            2. units of 16 bytes: an eighth of the instructions for f16
 #include "common/types.cuh"

@@ -2,6 +2,7 @@
 //
 // Layout     x [N, pixels, C] in the compute type; y [N, C, pixels] f32
 // Launch     one thread for each item and pixel, 256 threads a block
+// Registers  28 on sm_80
 // Ideas      1. as in enter.cu: neighbouring threads touch neighbouring memory on both sides
 #include "common/types.cuh"
 

@@ -156,6 +156,25 @@ pub const FILES: &[File] = &[
         architectures: &[],
     },
     File {
+        name: "inject",
+        kernels: &[
+            Kernel {
+                name: "inject_normals",
+                elements: LATENTS,
+                args: &["Terms", "Normals", "*mut f32", "u32", "u32"],
+                uses: &[Uses::WideLoads],
+            },
+            Kernel {
+                name: "inject_path",
+                elements: LATENTS,
+                args: &["Terms", "Path", "*mut f32", "u32", "u32"],
+                uses: &[Uses::WideLoads],
+            },
+        ],
+        flags: &[],
+        architectures: &[],
+    },
+    File {
         name: "layer_norm",
         kernels: &[Kernel {
             name: "layer_norm",

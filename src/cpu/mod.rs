@@ -13,6 +13,7 @@ mod concat;
 mod conv2d;
 mod epilogue;
 mod group_norm;
+mod inject;
 mod isa;
 mod layer_norm;
 mod linear;
@@ -34,7 +35,7 @@ use half::bf16;
 
 use crate::error::Result;
 use crate::ops::{
-    Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, LayerNorm, Leave, Linear,
+    Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, Inject, LayerNorm, Leave, Linear,
     expect_shape,
 };
 use crate::pool::{HostMemory, Pool, PooledTensor, Usage};
@@ -184,6 +185,10 @@ impl<E: Compute> Backend for Cpu<E> {
     }
     fn combine(&self, op: &Combine<'_, Self>, y: &mut Tensor) -> Result<()> {
         self.compute("combine", op.check()?, op.flops(), y, |y| combine::combine(op, y))
+    }
+    fn inject(&self, op: &Inject<'_, Self>, y: &mut Tensor) -> Result<()> {
+        op.check(y.shape())?;
+        self.compute("inject", y.shape(), op.flops(y.shape()), y, |y| inject::inject(op, y))
     }
     fn blend(&self, op: &Blend<'_, Self>, y: &mut Tensor) -> Result<()> {
         self.compute("blend", op.check()?, op.flops(), y, |y| blend::blend(op, y))

@@ -9,12 +9,12 @@ use crate::tensor::{DType, Shaped};
 /// Values of a thread: 16 bytes.
 const VALUES: u32 = 4;
 /// Terms of one launch.
-const MOST_TERMS: usize = 16;
+pub(super) const MOST_TERMS: usize = 16;
 
-/// As `kernels/combine.cu` has it.
+/// As `kernels/common/terms.cuh` has it.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct Terms {
+pub(super) struct Terms {
     x: [u64; MOST_TERMS],
     coefficient: [f32; MOST_TERMS],
     count: u32,
@@ -22,7 +22,7 @@ struct Terms {
 }
 
 impl Terms {
-    fn new(terms: impl Iterator<Item = (f32, u64)>) -> Self {
+    pub(super) fn new(terms: impl Iterator<Item = (f32, u64)>) -> Self {
         let mut all = Terms::zeroed();
         for ((x, coefficient), term) in all.x.iter_mut().zip(&mut all.coefficient).zip(terms) {
             (*coefficient, *x) = term;
@@ -36,20 +36,28 @@ fn plan(n: u32) -> Plan {
     Plan::one_thread_each("combine", DType::F32, n.div_ceil(VALUES))
 }
 
-/// More terms than one launch takes are added to what came of those before.
 pub(super) fn combine<L: Launcher, E: Compute>(
     cuda: &Cuda<L, E>,
     op: &Combine<'_, Cuda<L, E>>,
     y: &mut DeviceTensor<L, f32>,
 ) -> Result<()> {
     let n = count("combine", y.shape().elements())?;
-    let mut terms = op.terms.iter().map(|(coefficient, x)| (*coefficient, x.pointer())).peekable();
+    combine_terms(cuda, op.terms.iter().map(|(coefficient, x)| (*coefficient, x.pointer())), y.pointer(), n)
+}
+
+/// More terms than one launch takes are added to what came of those before.
+pub(super) fn combine_terms<L: Launcher, E: Compute>(
+    cuda: &Cuda<L, E>,
+    terms: impl IntoIterator<Item = (f32, u64)>,
+    y: u64,
+    n: u32,
+) -> Result<()> {
+    let mut terms = terms.into_iter().peekable();
     let first = Terms::new(terms.by_ref().take(MOST_TERMS));
-    cuda.launch(&plan(n), args![first, y.pointer(), n])?;
+    cuda.launch(&plan(n), args![first, y, n])?;
     while terms.peek().is_some() {
-        let sum = std::iter::once((1.0, y.pointer()));
-        let more = Terms::new(sum.chain(terms.by_ref().take(MOST_TERMS - 1)));
-        cuda.launch(&plan(n), args![more, y.pointer(), n])?;
+        let more = Terms::new(std::iter::once((1.0, y)).chain(terms.by_ref().take(MOST_TERMS - 1)));
+        cuda.launch(&plan(n), args![more, y, n])?;
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod conv2d;
 pub mod driver;
 mod enter;
 mod group_norm;
+mod inject;
 pub mod launch;
 mod layer_norm;
 mod leave;
@@ -41,7 +42,7 @@ use launch::DeviceMemory;
 
 use crate::error::Result;
 use crate::ops::{
-    Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, LayerNorm, Leave, Linear,
+    Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, Inject, LayerNorm, Leave, Linear,
     expect_shape,
 };
 use crate::pool::{Pool, Usage};
@@ -76,6 +77,8 @@ impl<L: Launcher, E: Compute> Cuda<L, E> {
 }
 
 impl<L: Launcher, E: Compute> Backend for Cuda<L, E> {
+    const INJECTS: bool = true;
+
     type Tensor = DeviceTensor<L, E>;
     type Latent = DeviceTensor<L, f32>;
     type Weight = PackedWeight<L, E>;
@@ -150,6 +153,10 @@ impl<L: Launcher, E: Compute> Backend for Cuda<L, E> {
     fn combine(&self, op: &Combine<'_, Self>, y: &mut DeviceTensor<L, f32>) -> Result<()> {
         expect_shape("combine", "y", y.shape(), op.check()?)?;
         combine::combine(self, op, y)
+    }
+    fn inject(&self, op: &Inject<'_, Self>, y: &mut DeviceTensor<L, f32>) -> Result<()> {
+        op.check(y.shape())?;
+        inject::inject(self, op, y)
     }
     fn blend(&self, op: &Blend<'_, Self>, y: &mut DeviceTensor<L, f32>) -> Result<()> {
         expect_shape("blend", "y", y.shape(), op.check()?)?;

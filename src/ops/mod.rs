@@ -14,6 +14,7 @@ mod combine;
 mod concat;
 mod conv2d;
 mod group_norm;
+mod inject;
 mod layer_norm;
 mod linear;
 
@@ -25,6 +26,7 @@ pub use combine::Combine;
 pub use concat::Concat;
 pub use conv2d::{Conv2d, Shift};
 pub use group_norm::GroupNorm;
+pub use inject::Inject;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 
@@ -138,6 +140,14 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// Those of [`Combine::check`].
     fn combine(&self, op: &Combine<'_, Self>, y: &mut Self::Latent) -> Result<()>;
+    /// Computes an [`Inject`].
+    ///
+    /// # Errors
+    /// Those of [`Inject::check`].
+    fn inject(&self, op: &Inject<'_, Self>, y: &mut Self::Latent) -> Result<()>;
+    /// Whether noise that comes as [`Draw`](crate::rng::Draw)s is better made by [`Backend::inject`] than on the host: not
+    /// where the host's own sources, which keep what they have drawn, are as near.
+    const INJECTS: bool = false;
     /// Computes a [`Blend`].
     ///
     /// # Errors

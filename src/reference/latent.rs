@@ -1,15 +1,31 @@
 use super::Reference;
 use super::real::{Real, offset};
-use crate::ops::{Blend, Combine};
-use crate::tensor::{Element, Shape, Shaped};
+use crate::ops::{Blend, Combine, Inject};
+use crate::rng::fill_parts;
+use crate::tensor::{Element, Shape, Shaped, Tensor};
 
 pub(super) fn combine<F: Real, S: Element>(op: &Combine<'_, Reference<F, S>>, y: &mut [F]) {
     for (at, y) in y.iter_mut().enumerate() {
-        *y = F::default();
-        for &(coefficient, x) in op.terms {
-            *y += F::from_f32(coefficient) * x.data()[at];
-        }
+        *y = sum(op.terms, at);
     }
+}
+
+pub(super) fn inject<F: Real, S: Element>(op: &Inject<'_, Reference<F, S>>, y: &mut [F]) {
+    let (strength, draws) = op.noise;
+    let mut noise = vec![0.0; y.len()];
+    fill_parts(draws, &mut noise);
+    for (at, (y, z)) in y.iter_mut().zip(noise).enumerate() {
+        *y = sum(op.terms, at);
+        *y += F::from_f32(strength) * F::from_f32(z);
+    }
+}
+
+fn sum<F: Real>(terms: &[(f32, &Tensor<F>)], at: usize) -> F {
+    let mut sum = F::default();
+    for &(coefficient, x) in terms {
+        sum += F::from_f32(coefficient) * x.data()[at];
+    }
+    sum
 }
 
 pub(super) fn blend<F: Real, S: Element>(op: &Blend<'_, Reference<F, S>>, shape: Shape, y: &mut [F]) {

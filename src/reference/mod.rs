@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 
 use crate::error::Result;
 use crate::ops::{
-    Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, LayerNorm, Leave, Linear,
+    Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, Inject, LayerNorm, Leave, Linear,
     expect_shape, expect_weight,
 };
 use crate::pool::Usage;
@@ -126,6 +126,11 @@ impl<F: Real, S: Element> Backend for Reference<F, S> {
     }
     fn combine(&self, op: &Combine<'_, Self>, y: &mut Tensor<F>) -> Result<()> {
         self.compute("combine", op.check()?, y, |y| latent::combine(op, y))
+    }
+    fn inject(&self, op: &Inject<'_, Self>, y: &mut Tensor<F>) -> Result<()> {
+        op.check(y.shape())?;
+        latent::inject(op, y.data_mut());
+        Ok(())
     }
     fn blend(&self, op: &Blend<'_, Self>, y: &mut Tensor<F>) -> Result<()> {
         let shape = op.check()?;

@@ -3,6 +3,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::draws::{PathAction, PathDraw, PathStep};
 use super::mt19937::parts;
 use super::normals::Draw;
 use super::{Normals, SeedSequence};
@@ -46,6 +47,8 @@ pub struct BrownianTree {
     root: Node,
     /// The increment over the whole of `[t0, t1]`.
     w: Vec<f32>,
+    /// Its deviation.
+    deviation: f32,
     kept: Kept,
     /// How many rows of `kept` are used, or were, and which of them are free.
     rows: usize,
@@ -157,6 +160,7 @@ impl BrownianTree {
             seeds,
             root,
             w,
+            deviation,
             kept: Kept::default(),
             rows: 0,
             spare_rows: Vec::new(),
@@ -207,6 +211,17 @@ impl BrownianTree {
         }
         let resolve = |t: f64| round(t.max(self.root.start).min(self.root.end));
         Ok((resolve(ta.min(tb)), resolve(ta.max(tb))))
+    }
+
+    /// The increment over an interval, divided by `divisor`, as data; `None` if the normal values have no addresses.
+    fn as_data(&self, ta: f64, tb: f64, divisor: f32) -> Result<Option<PathDraw>> {
+        let (start, end) = self.resolve(ta, tb)?;
+        let Some(normals) = self.normals.as_data(self.w.len()) else { return Ok(None) };
+        let [seed] = self.seeds.generate_state();
+        let divisor = if ta > tb { -divisor } else { divisor };
+        let mut walk = Walk { start, end, seeds: &self.seeds, steps: Vec::new() };
+        walk.down(&self.root, Way::Whole);
+        Ok(Some(PathDraw { normals, seed, deviation: self.deviation, divisor, steps: walk.steps }))
     }
 
     fn query(&mut self, start: f64, end: f64, divisor: f32, threads: usize, out: &mut [f32]) -> Result<()> {
@@ -341,7 +356,7 @@ impl Node {
         halves.needs_left_w = (plan.start < midway && halves.left.plan(plan)) || halves.needs_right_w;
         if halves.needs_left_w && halves.row.is_none() {
             halves.draw = Some(plan.draws.len());
-            plan.draws.push(plan.seed(self.depth, self.key));
+            plan.draws.push(seed_of(plan.seeds, self.depth, self.key).into());
             // A path that goes right adds the left half, and does so again where the next query ends here.
             let ends_right = midway <= plan.end && plan.end < self.end;
             if midway <= plan.start || ends_right {
@@ -418,24 +433,101 @@ fn subtract(w: &mut [f32], left_w: &[f32]) {
     );
 }
 
-impl Plan<'_> {
-    /// The seed of a node's noise.
-    fn seed(&self, depth: u32, key: u64) -> u64 {
-        let (low, high) = (key as u32, (key >> 32) as u32);
-        let seeds = match high {
-            0 => self.seeds.child(&[low, depth]),
-            _ => self.seeds.child(&[low, high, depth]),
-        };
-        let [w_seed] = seeds.generate_state();
-        w_seed.into()
-    }
+/// The seed of a node's noise.
+fn seed_of(seeds: &SeedSequence, depth: u32, key: u64) -> u32 {
+    let (low, high) = (key as u32, (key >> 32) as u32);
+    let seeds = match high {
+        0 => seeds.child(&[low, depth]),
+        _ => seeds.child(&[low, high, depth]),
+    };
+    let [w_seed] = seeds.generate_state();
+    w_seed
+}
 
+/// Writes the steps that lead from the root to both ends of an interval.
+struct Walk<'a> {
+    start: f64,
+    end: f64,
+    seeds: &'a SeedSequence,
+    steps: Vec<PathStep>,
+}
+
+/// Where in the walk a node lies.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// Above the node whose halves both have an end of the interval.
+    Whole,
+    /// On the way to the start: all that lies right of it belongs to the interval.
+    ToStart,
+    /// On the way to the end: all that lies left of it does.
+    ToEnd,
+}
+
+impl Walk<'_> {
+    /// Goes down from `node` until a node belongs to the interval as a whole.
+    fn down(&mut self, node: &Node, way: Way) {
+        if self.start <= node.start && node.end <= self.end {
+            return;
+        }
+        let Halves { left, right, .. } = *Halves::new(node.start, node.end, node.depth, node.key);
+        let (goes_left, goes_right) = (self.start < left.end, left.end < self.end);
+        let action = match (goes_left, goes_right, way) {
+            (true, true, Way::Whole) => PathAction::Split,
+            (true, true, Way::ToStart) => PathAction::AddRight,
+            (true, true, Way::ToEnd) => PathAction::AddLeft,
+            (true, false, _) => PathAction::Left,
+            (false, _, _) => PathAction::Right,
+        };
+        let bridge = Bridge::over(&left, &right);
+        let seed = seed_of(self.seeds, node.depth, node.key);
+        self.steps.push(PathStep {
+            seed,
+            action,
+            left: bridge.left,
+            per_time: bridge.per_time,
+            deviation: bridge.deviation,
+        });
+        match action {
+            PathAction::Split => {
+                self.down(&left, Way::ToStart);
+                self.steps.push(PathStep {
+                    seed: 0,
+                    action: PathAction::Other,
+                    left: 0.0,
+                    per_time: 0.0,
+                    deviation: 0.0,
+                });
+                self.down(&right, Way::ToEnd);
+            }
+            PathAction::AddRight | PathAction::Left => self.down(&left, way),
+            _ => self.down(&right, way),
+        }
+    }
+}
+
+impl Plan<'_> {
     /// A row to keep values in.
     fn row(&mut self) -> usize {
         self.spare_rows.pop().unwrap_or_else(|| {
             *self.rows += 1;
             *self.rows - 1
         })
+    }
+}
+
+/// What noise becomes the left half's increment by.
+struct Bridge {
+    left: f32,
+    per_time: f32,
+    deviation: f32,
+}
+
+impl Bridge {
+    fn over(left: &Node, right: &Node) -> Self {
+        let per_time = 1.0 / (right.end - left.start);
+        let (left, right) = (left.end - left.start, right.end - right.start);
+        let deviation = (left * right * per_time).sqrt() as f32;
+        Bridge { left: left as f32, per_time: per_time as f32, deviation }
     }
 }
 
@@ -477,11 +569,8 @@ impl Halves {
 
     /// Turns noise into the left half's increments: a Brownian bridge over both halves.
     fn bridge(&self, w: &[f32], noise: &mut [f32]) {
-        let per_time = 1.0 / (self.right.end - self.left.start);
-        let (left, right) = (self.left.end - self.left.start, self.right.end - self.right.start);
-        let deviation = (left * right * per_time).sqrt() as f32;
         // Rounded where torch rounds: the mean is the product of three numbers, from left to right.
-        let (left, per_time) = (left as f32, per_time as f32);
+        let Bridge { left, per_time, deviation } = Bridge::over(&self.left, &self.right);
         vectorised(
             #[inline(always)]
             || {
@@ -587,23 +676,44 @@ impl BrownianNoise {
             return Err(wrong_length("brownian noise", elements, out.len()));
         }
         let Some(first) = self.trees.first() else { return Ok(()) };
-        let (ta, tb) = (f64::from(sigma), f64::from(sigma_next));
-        let (start, end) = first.resolve(ta, tb)?;
-        if start >= end {
-            return Err(Error::Value {
-                op: "brownian noise",
-                what: "interval",
-                expected: format!("1e-6 long within [{}, {}]", first.root.start, first.root.end),
-                got: format!("[{sigma}, {sigma_next}]"),
-            });
-        }
+        let (ta, tb, deviation) = first.scaled_interval(sigma, sigma_next)?;
         let item = first.w.len().max(1);
-        let deviation = (sigma_next - sigma).abs().sqrt();
         let threads = rayon::current_num_threads().div_ceil(self.trees.len());
         self.trees
             .par_iter_mut()
             .zip(out.par_chunks_exact_mut(item))
             .try_for_each(|(tree, out)| tree.increment_over(ta, tb, deviation, threads, out))
+    }
+}
+
+impl BrownianNoise {
+    /// What [`BrownianNoise::noise`] writes as data, a part for each item; `None` if the normal values have no addresses.
+    ///
+    /// # Errors
+    /// Those of [`BrownianNoise::noise`].
+    pub fn as_data(&self, sigma: f32, sigma_next: f32) -> Result<Option<Vec<PathDraw>>> {
+        let each = |tree: &BrownianTree| {
+            let (ta, tb, deviation) = tree.scaled_interval(sigma, sigma_next)?;
+            tree.as_data(ta, tb, deviation)
+        };
+        self.trees.iter().map(each).collect()
+    }
+}
+
+impl BrownianTree {
+    /// An interval that is long enough, and the deviation of what the path moves over it.
+    fn scaled_interval(&self, sigma: f32, sigma_next: f32) -> Result<(f64, f64, f32)> {
+        let (ta, tb) = (f64::from(sigma), f64::from(sigma_next));
+        let (start, end) = self.resolve(ta, tb)?;
+        if start < end {
+            return Ok((ta, tb, (sigma_next - sigma).abs().sqrt()));
+        }
+        Err(Error::Value {
+            op: "brownian noise",
+            what: "interval",
+            expected: format!("1e-6 long within [{}, {}]", self.root.start, self.root.end),
+            got: format!("[{sigma}, {sigma_next}]"),
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 use rayon::prelude::*;
 
+use super::draws::NormalDraw;
 use super::philox::{LANES, box_muller, halves, words};
 use crate::simd::vectorised;
 
@@ -29,6 +30,11 @@ impl CounterStream {
     /// The values of a seed.
     pub fn new(seed: u64) -> Self {
         CounterStream { key: halves(seed) }
+    }
+
+    /// Draw `draw` for item `item` as data.
+    pub fn draw(&self, item: u32, draw: u32) -> NormalDraw {
+        NormalDraw { key: self.key, counter: [draw, item], threads: 0 }
     }
 
     /// Fills `out` with the elements from number `first` on of draw `draw` for item `item`.

@@ -2,6 +2,7 @@
 
 mod brownian_tree;
 mod counter;
+mod draws;
 mod elementary;
 mod mt19937;
 mod normals;
@@ -10,6 +11,8 @@ mod seed_sequence;
 
 pub use brownian_tree::{BrownianNoise, BrownianPaths, BrownianTree};
 pub use counter::CounterStream;
+pub(crate) use draws::fill_parts;
+pub use draws::{Draw, NormalDraw, PathAction, PathDraw, PathStep};
 pub use mt19937::{Mt19937, prepare_noise};
 pub use normals::Normals;
 pub use philox::{Philox, Topology};

@@ -1,8 +1,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::counter::CounterStream;
+use super::draws::NormalDraw;
 use super::mt19937::Mt19937;
-use super::philox::{PhiloxDraw, Topology};
+use super::philox::{Philox, PhiloxDraw, Topology};
 use crate::error::Result;
 
 /// How a seed gives normal values.
@@ -25,6 +26,15 @@ impl Normals {
             Normals::TorchCpu => Draw::TorchCpu(Box::new(Mt19937::new(seed))),
             Normals::TorchCuda(topology) => Draw::TorchCuda(topology.draw(seed, elements)),
             Normals::Counter => Draw::Counter { stream: CounterStream::new(seed), next: 0 },
+        }
+    }
+
+    /// The draws of `elements` values as data, whatever their seed; `None` for one whose values come one after the other.
+    pub(super) fn as_data(self, elements: usize) -> Option<NormalDraw> {
+        match self {
+            Normals::TorchCpu => None,
+            Normals::TorchCuda(topology) => Philox::new(0, topology).next_draw(elements).ok(),
+            Normals::Counter => Some(CounterStream::new(0).draw(0, 0)),
         }
     }
 

@@ -3,6 +3,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::draws::NormalDraw;
 use super::elementary::{ln_f32, sin_cos_f32};
 use super::mt19937::item_range;
 use crate::error::{Error, Result};
@@ -185,6 +186,18 @@ impl Philox {
         self.randn_item(1, 0, out)
     }
 
+    /// The next draw of `elements` values as data; leaves the generator as the draw does.
+    ///
+    /// # Errors
+    /// Those of [`Philox::randn`].
+    pub fn next_draw(&mut self, elements: usize) -> Result<NormalDraw> {
+        self.topology.check("randn", elements)?;
+        let threads = self.topology.threads(elements);
+        let counter = halves(self.offset / WORDS as u64);
+        self.offset = self.offset.wrapping_add((WORDS * elements.div_ceil(WORDS * threads)) as u64);
+        Ok(NormalDraw { key: halves(self.seed), counter, threads: threads as u32 })
+    }
+
     /// Fills `out` with item number `item` of `torch.randn(items, n, generator=g, device="cuda")` for
     /// n = `out.len()`, without computing the others, and leaves the generator as that draw does.
     ///
@@ -226,6 +239,11 @@ impl Topology {
 }
 
 impl PhiloxDraw {
+    /// The values from number `next` on of a draw in which each of so many threads begins with `counter`.
+    pub(super) fn new(key: [u32; 2], counter: u64, threads: usize, next: usize) -> Self {
+        PhiloxDraw { key, counter, threads, next }
+    }
+
     /// Passes over `n` values.
     pub(super) fn skip(&mut self, n: usize) {
         self.next += n;

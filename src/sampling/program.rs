@@ -79,6 +79,23 @@ impl Instruction {
         }
     }
 
+    fn reads(&self, slot: Slot) -> bool {
+        match self {
+            Instruction::Denoise { x, .. } => *x == slot,
+            Instruction::Noise { .. } => false,
+            Instruction::Combine { terms, .. } => terms.iter().any(|(_, term)| *term == slot),
+            Instruction::Measure { low, high, previous, .. } => [low, high, previous].contains(&&slot),
+        }
+    }
+
+    fn writes(&self, slot: Slot) -> bool {
+        match self {
+            Instruction::Denoise { out, negative, .. } => *out == slot || *negative == Some(slot),
+            Instruction::Noise { out, .. } | Instruction::Combine { out, .. } => *out == slot,
+            Instruction::Measure { .. } => false,
+        }
+    }
+
     fn inputs_mut(&mut self) -> Vec<&mut Slot> {
         match self {
             Instruction::Denoise { x, .. } => vec![x],
@@ -157,6 +174,21 @@ pub trait Continuation: fmt::Debug + Send + Sync {
 }
 
 impl Program {
+    /// Whether nobody reads a slot any more from this instruction on, before it is written again.
+    pub(super) fn is_dead(&self, slot: Slot, step: usize, instruction: usize) -> bool {
+        let later = self.steps[step..].iter().flat_map(|step| &step.instructions).skip(instruction);
+        for instruction in later {
+            if instruction.reads(slot) {
+                return false;
+            }
+            if instruction.writes(slot) {
+                return true;
+            }
+        }
+        self.result != slot
+            && self.rest.as_ref().is_none_or(|rest| rest.held.iter().all(|(_, held)| *held != slot))
+    }
+
     /// Where the noisy latent is expected before the first step.
     pub const START: Slot = Slot(0);
 

@@ -11,7 +11,7 @@ use super::denoiser::{Branch, Denoiser};
 use super::noise::NoiseSource;
 use super::program::{Instruction, Program, Slot};
 use crate::error::{Error, Result};
-use crate::ops::{Backend, Blend, Combine};
+use crate::ops::{Backend, Blend, Combine, Inject};
 use crate::tensor::{Shaped, Tensor};
 
 /// What an observer is shown in each step, after the step's first call of the model.
@@ -165,8 +165,13 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
         if let Some(step) = program.steps().get(position.step) {
             let observed = step.instructions.iter().position(|i| matches!(i, Instruction::Denoise { .. }));
             while let Some(instruction) = step.instructions.get(position.instruction) {
-                machine.execute(instruction)?;
-                position.instruction += 1;
+                position.instruction += match machine.inject(program, *position)? {
+                    true => 2,
+                    false => {
+                        machine.execute(instruction)?;
+                        1
+                    }
+                };
                 if let Instruction::Denoise { x, out, .. } = instruction
                     && observed.is_some_and(|observed| observed + 1 == position.instruction)
                 {
@@ -237,6 +242,33 @@ impl<'a, B: Backend, D: Denoiser<B>> Machine<'a, B, D> {
         Ok(())
     }
 
+    /// Draws noise that the instruction after it alone wants within that instruction, where the backend can, and tells
+    /// whether it did.
+    fn inject(&mut self, program: &Program, at: Position) -> Result<bool> {
+        let next = &program.steps()[at.step].instructions[at.instruction..];
+        let &[
+            Instruction::Noise { sigma, sigma_next, out: noise },
+            Instruction::Combine { ref terms, out },
+            ..,
+        ] = next
+        else {
+            return Ok(false);
+        };
+        let strengths: Vec<f64> = terms.iter().filter(|(_, slot)| *slot == noise).map(|(s, _)| *s).collect();
+        let (true, true, &[strength]) = (B::INJECTS, self.noise.has_addresses(), &*strengths) else {
+            return Ok(false);
+        };
+        if !program.is_dead(noise, at.step, at.instruction + 2) {
+            return Ok(false);
+        }
+        let draws = self.noise.draws(sigma, sigma_next, self.drawn.shape().elements())?;
+        let (out, inputs) = out_and_inputs(&mut self.slots, out);
+        let others = terms.iter().filter(|(_, slot)| *slot != noise);
+        let terms: Vec<_> = others.map(|&(coefficient, slot)| (coefficient as f32, inputs(slot))).collect();
+        self.backend.inject(&Inject { terms: &terms, noise: (strength as f32, &draws) }, out)?;
+        Ok(true)
+    }
+
     fn execute(&mut self, instruction: &Instruction) -> Result<()> {
         match *instruction {
             Instruction::Denoise { x, sigma, out, negative } => {
@@ -246,6 +278,11 @@ impl<'a, B: Backend, D: Denoiser<B>> Machine<'a, B, D> {
                     std::mem::swap(&mut self.slots[negative.0], &mut self.scratch[1]);
                 }
                 Ok(())
+            }
+            Instruction::Noise { sigma, sigma_next, out } if B::INJECTS && self.noise.has_addresses() => {
+                let draws = self.noise.draws(sigma, sigma_next, self.drawn.shape().elements())?;
+                let noise = Inject { terms: &[], noise: (1.0, &draws) };
+                self.backend.inject(&noise, &mut self.slots[out.0])
             }
             Instruction::Noise { sigma, sigma_next, out } => {
                 self.noise.draw(sigma, sigma_next, self.drawn.data_mut())?;

@@ -10,8 +10,8 @@ pub use table::{Row, Table};
 
 use crate::error::Result;
 use crate::ops::{
-    Activation, Attention, Backend, Blend, Columns, Combine, Concat, Conv2d, Enter, GroupNorm, LayerNorm,
-    Leave, Linear, Shift,
+    Activation, Attention, Backend, Blend, Columns, Combine, Concat, Conv2d, Enter, GroupNorm, Inject,
+    LayerNorm, Leave, Linear, Shift,
 };
 use crate::pool::Usage;
 use crate::tensor::{Shape, Shaped, Tensor};
@@ -75,6 +75,8 @@ impl<B> Traced<B> {
 }
 
 impl<B: Backend> Backend for Traced<B> {
+    const INJECTS: bool = B::INJECTS;
+
     type Tensor = B::Tensor;
     type Latent = B::Latent;
     type Weight = B::Weight;
@@ -189,6 +191,13 @@ impl<B: Backend> Backend for Traced<B> {
         let operands = || format!("{} terms", terms.len());
         self.trace("combine", operands, op.flops(), op.bytes(y), y, |inner, y| {
             inner.combine(&Combine { terms }, y)
+        })
+    }
+    fn inject(&self, op: &Inject<'_, Self>, y: &mut B::Latent) -> Result<()> {
+        let &Inject { terms, noise } = op;
+        let operands = || format!("{} terms, {} draws", terms.len(), noise.1.len());
+        self.trace("inject", operands, op.flops(y.shape()), op.bytes(y), y, |inner, y| {
+            inner.inject(&Inject { terms, noise }, y)
         })
     }
     fn blend(&self, op: &Blend<'_, Self>, y: &mut B::Latent) -> Result<()> {

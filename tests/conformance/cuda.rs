@@ -8,7 +8,7 @@ use noisefork::tensor::Tensor;
 use crate::attention::AttentionCase;
 use crate::case::{self, Readable, Tested};
 use crate::conv2d::Conv2dCase;
-use crate::latent::{BlendCase, CombineCase};
+use crate::latent::{BlendCase, CombineCase, InjectCase};
 use crate::layout::{ConcatCase, EnterCase, LeaveCase};
 use crate::linear::LinearCase;
 use crate::norm::{GroupNormCase, LayerNormCase};
@@ -73,5 +73,6 @@ network_operations! { in_f32 f32, in_f16 f16, in_bf16 bf16, }
 
 operations! { latents, f32:
     combine: CombineCase, 100;
+    inject: InjectCase, 60;
     blend: BlendCase, 50;
 }

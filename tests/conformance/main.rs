@@ -16,7 +16,7 @@ mod support;
 use attention::AttentionCase;
 use conv2d::Conv2dCase;
 use judge::{Subject, judge};
-use latent::{BlendCase, CombineCase};
+use latent::{BlendCase, CombineCase, InjectCase};
 use layout::{ConcatCase, EnterCase, LeaveCase};
 use linear::LinearCase;
 use norm::{GroupNormCase, LayerNormCase};
@@ -37,6 +37,7 @@ macro_rules! suite {
                 enter: EnterCase, 300;
                 leave: LeaveCase, 300;
                 combine: CombineCase, 1000;
+                inject: InjectCase, 100;
                 blend: BlendCase, 500;
             }
         }

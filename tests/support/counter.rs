@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use noisefork::error::Result;
 use noisefork::ops::{
-    Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, LayerNorm, Leave, Linear,
+    Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, Inject, LayerNorm, Leave, Linear,
 };
 use noisefork::pool::Usage;
 use noisefork::tensor::{DType, Shape, Shaped, Tensor};
@@ -98,6 +98,9 @@ impl Backend for Counter {
         not_run()
     }
     fn combine(&self, _: &Combine<'_, Self>, _: &mut Nothing) -> Result<()> {
+        not_run()
+    }
+    fn inject(&self, _: &Inject<'_, Self>, _: &mut Nothing) -> Result<()> {
         not_run()
     }
     fn blend(&self, _: &Blend<'_, Self>, _: &mut Nothing) -> Result<()> {

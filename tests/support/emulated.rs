@@ -1,5 +1,6 @@
 //! The CUDA backend's launcher on an emulated GPU.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use emulator::Device;
@@ -14,6 +15,8 @@ pub struct Emulated {
     device: Device,
     /// What is being captured, if something is.
     captured: Mutex<Option<Graph>>,
+    /// How often each kernel ran.
+    pub launches: Mutex<BTreeMap<&'static str, usize>>,
 }
 
 /// Work in the order in which it was captured.
@@ -29,7 +32,7 @@ enum Work {
 impl Emulated {
     /// A device whose schedules follow from `seed`.
     pub fn new(seed: u64) -> Self {
-        Emulated { device: Device::new(80, seed), captured: Mutex::new(None) }
+        Emulated { device: Device::new(80, seed), captured: Mutex::default(), launches: Mutex::default() }
     }
 
     /// The CUDA backend on such a device.
@@ -49,6 +52,7 @@ impl Emulated {
     fn perform(&self, work: &Work) -> Result<()> {
         match work {
             Work::Launch(plan, args) => {
+                *self.launches.lock().unwrap().entry(plan.kernel).or_default() += 1;
                 let name = format!("{}_{}", plan.kernel, plan.element);
                 let Plan { grid, block, shared_memory, .. } = *plan;
                 let launch = emulator::Launch { grid, block, shared_memory };

@@ -1,6 +1,7 @@
 //! A model whose answers are known in closed form: the posterior mean of a mixture of two Gaussians, elementwise.
 
 use noisefork::error::Result;
+use noisefork::ops::Backend;
 use noisefork::reference::Reference;
 use noisefork::sampling::{Branch, Denoiser};
 use noisefork::tensor::Tensor;
@@ -47,5 +48,26 @@ impl Denoiser<Reference<f32>> for Toy {
             }
         }
         Ok(())
+    }
+}
+
+/// The same model for latents that lie elsewhere: it looks at a copy of theirs.
+pub struct ToyElsewhere<'a, B> {
+    pub backend: &'a B,
+    pub toy: Toy,
+}
+
+impl<B: Backend> Denoiser<B> for ToyElsewhere<'_, B> {
+    fn denoise(
+        &mut self,
+        x: &B::Latent,
+        sigma: f64,
+        branches: &[Branch],
+        denoised: &mut [B::Latent],
+    ) -> Result<()> {
+        let x = self.backend.read_latent(x)?;
+        let mut answers = vec![x.clone(); branches.len()];
+        self.toy.denoise(&x, sigma, branches, &mut answers)?;
+        answers.iter().zip(denoised).try_for_each(|(answer, out)| self.backend.write_latent(answer, out))
     }
 }

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Noise, NoiseSource, NoiseState, brownian_range, per_item};
 use crate::error::{Error, Result};
-use crate::rng::{BrownianNoise, CounterStream, Normals};
+use crate::rng::{BrownianNoise, CounterStream, Draw, Normals};
 use crate::sampling::samplers::NoiseKind;
 
 /// Noise by address ([`CounterStream`]): each item's depends on the seed and its place alone. Draw 0 is the initial
@@ -34,6 +34,16 @@ impl NoiseSource for CounterDraws {
         CounterStream::new(self.seed).randn(self.item, self.draw, 0, out);
         self.draw = self.draw.wrapping_add(1);
         Ok(())
+    }
+
+    fn has_addresses(&self) -> bool {
+        true
+    }
+
+    fn draws(&mut self, _: f64, _: f64, _: usize) -> Result<Vec<Draw>> {
+        let draw = CounterStream::new(self.seed).draw(self.item, self.draw);
+        self.draw = self.draw.wrapping_add(1);
+        Ok(vec![Draw::Normal(draw)])
     }
 
     fn state(&self) -> Option<NoiseState> {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::samplers::NoiseKind;
 use crate::error::{Error, Result};
-use crate::rng::{BrownianNoise, Mt19937, Normals, Philox, Topology};
+use crate::rng::{BrownianNoise, Draw, Mt19937, Normals, Philox, Topology};
 
 /// A source of unit Gaussian noise for steps between levels.
 pub trait NoiseSource {
@@ -31,6 +31,21 @@ pub trait NoiseSource {
     /// # Errors
     /// Whatever the source reports: levels outside its range.
     fn draw(&mut self, sigma: f64, sigma_next: f64, out: &mut [f32]) -> Result<()>;
+
+    /// Whether every value has an address, so that a device can make it alone: then [`NoiseSource::draws`] may be called
+    /// in place of [`NoiseSource::draw`].
+    fn has_addresses(&self) -> bool {
+        false
+    }
+
+    /// The noise of the step as data, for `values` values in equal parts; goes on as [`NoiseSource::draw`] does.
+    ///
+    /// # Errors
+    /// As above.
+    fn draws(&mut self, sigma: f64, sigma_next: f64, values: usize) -> Result<Vec<Draw>> {
+        let _ = (sigma, sigma_next, values);
+        Ok(Vec::new())
+    }
 
     /// Where it stands, so that another can go on from there; `None` for one that cannot tell. A run whose source cannot
     /// has no snapshot.
@@ -55,6 +70,14 @@ impl NoiseSource for Philox {
         self.randn(out)
     }
 
+    fn has_addresses(&self) -> bool {
+        true
+    }
+
+    fn draws(&mut self, _: f64, _: f64, values: usize) -> Result<Vec<Draw>> {
+        Ok(vec![Draw::Normal(self.next_draw(values)?)])
+    }
+
     fn state(&self) -> Option<NoiseState> {
         Some(NoiseState::Philox(self.clone()))
     }
@@ -63,6 +86,15 @@ impl NoiseSource for Philox {
 impl NoiseSource for BrownianNoise {
     fn draw(&mut self, sigma: f64, sigma_next: f64, out: &mut [f32]) -> Result<()> {
         self.noise(sigma as f32, sigma_next as f32, out)
+    }
+
+    fn has_addresses(&self) -> bool {
+        self.paths().normals != Normals::TorchCpu
+    }
+
+    fn draws(&mut self, sigma: f64, sigma_next: f64, _: usize) -> Result<Vec<Draw>> {
+        let paths = self.as_data(sigma as f32, sigma_next as f32)?.unwrap_or_default();
+        Ok(paths.into_iter().map(Draw::Path).collect())
     }
 
     fn state(&self) -> Option<NoiseState> {
