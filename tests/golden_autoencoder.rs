@@ -27,6 +27,14 @@ fn load<B: Backend>(backend: B) -> AutoencoderTiny<B> {
     AutoencoderTiny::load(Arc::new(backend), folder()).unwrap()
 }
 
+#[cfg(feature = "cuda")]
+#[test]
+fn matches_diffusers_on_a_gpu() {
+    if let Some(gpu) = support::gpu::cuda::<f32>("matches_diffusers_on_a_gpu") {
+        check("cuda", gpu);
+    }
+}
+
 fn check<B: Backend>(name: &str, backend: B) {
     let golden = Weights::open(folder().join("reference.safetensors")).unwrap();
     let tensor = |name, shape: [usize; 4]| golden.tensor(name, shape).unwrap();

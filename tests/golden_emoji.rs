@@ -85,6 +85,14 @@ fn the_variation_node_on_emulated_cuda() {
     assert_eq!(check(Emulated::cuda::<f32>(1), "on emulated CUDA", 2), 2);
 }
 
+#[cfg(feature = "cuda")]
+#[test]
+fn the_variation_node_on_a_gpu() {
+    if let Some(gpu) = support::gpu::cuda::<f32>("the_variation_node_on_a_gpu") {
+        assert_eq!(check(gpu, "on a GPU", usize::MAX), 30);
+    }
+}
+
 #[test]
 fn the_same_bits_at_any_number_of_threads() {
     let (emoji, golden) = (Emoji::open(Cpu::new()), Golden::open("variations_emoji"));

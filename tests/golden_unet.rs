@@ -135,6 +135,23 @@ fn sdxl_matches_diffusers() {
     check_everywhere("unet_sdxl");
 }
 
+/// In all that its kernels compute in.
+#[cfg(feature = "cuda")]
+#[test]
+fn all_match_diffusers_on_a_gpu() {
+    use support::gpu::cuda;
+    const TEST: &str = "all_match_diffusers_on_a_gpu";
+    for name in ["unet_sd15", "unet_sd15_four_levels", "unet_sd15_inpaint", "unet_sd21", "unet_sdxl"] {
+        let (Some(f32), Some(f16), Some(bf16)) = (cuda::<f32>(TEST), cuda::<f16>(TEST), cuda::<bf16>(TEST))
+        else {
+            return;
+        };
+        check(f32, "a GPU in f32", name, Pick::All, |_| F32);
+        check(f16, "a GPU in f16", name, Pick::All, twice_torch(name, DType::F16));
+        check(bf16, "a GPU in bf16", name, Pick::All, twice_torch(name, DType::BF16));
+    }
+}
+
 /// Item `k` of a batch of three alone, everything that belongs to it taken along.
 fn alone<B: Backend>(unet: &Arc<UNet<B>>, case: &Case, k: usize) -> Tensor {
     let item = |field: &str| case.tensor(field).items(k..k + 1).unwrap();

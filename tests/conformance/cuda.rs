@@ -1,7 +1,7 @@
-//! The CUDA kernels in an emulator.
+//! The CUDA kernels in an emulator, and on a GPU where there is one.
 
 use half::{bf16, f16};
-use noisefork::cuda::{Compute, Cuda};
+use noisefork::cuda::{Compute, Cuda, Launcher};
 use noisefork::reference::Reference;
 use noisefork::tensor::Tensor;
 
@@ -14,7 +14,7 @@ use crate::linear::LinearCase;
 use crate::norm::{GroupNormCase, LayerNormCase};
 use crate::support::emulated::Emulated;
 
-impl<E: Compute> Readable for Cuda<Emulated, E> {
+impl<L: Launcher, E: Compute> Readable for Cuda<L, E> {
     fn tensor(&self, tensor: &Self::Tensor) -> Tensor<f64> {
         tensor.read().expect("an output that is written").cast()
     }
@@ -23,7 +23,7 @@ impl<E: Compute> Readable for Cuda<Emulated, E> {
     }
 }
 
-impl<E: Compute> Tested for Cuda<Emulated, E>
+impl<L: Launcher, E: Compute> Tested for Cuda<L, E>
 where
     Reference<f32, E>: Readable + Default,
 {
@@ -31,7 +31,7 @@ where
     type Rival = Reference<f32, E>;
 }
 
-/// Operations: each conforms, and gives the same bits under other schedules.
+/// Operations: each conforms, and gives the same bits under other schedules, in more cases and again where a GPU is fast.
 macro_rules! operations {
     ($name:ident, $element:ty: $($op:ident: $case:ty, $cases:expr;)*) => {
         mod $name {
@@ -48,6 +48,18 @@ macro_rules! operations {
                 $(#[test]
                 fn $op() {
                     case::check_schedules::<_, $case>(Emulated::cuda::<$element>);
+                })*
+            }
+            #[cfg(feature = "cuda")]
+            mod conforms_on_a_gpu {
+                use super::*;
+                $(#[test]
+                fn $op() {
+                    let test = concat!(stringify!($name), "::conforms_on_a_gpu::", stringify!($op));
+                    let gpu = || crate::support::gpu::cuda::<$element>(test);
+                    let Some(backend) = gpu() else { return };
+                    case::check::<_, $case>(&backend, 10 * $cases);
+                    case::check_schedules::<_, $case>(|_| gpu().expect("it was there"));
                 })*
             }
         }

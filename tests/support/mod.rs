@@ -6,5 +6,7 @@ pub mod counter;
 pub mod emulated;
 pub mod files;
 pub mod golden;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 pub mod report;
 pub mod toy;
