@@ -58,7 +58,7 @@ macro_rules! operations {
                     let test = concat!(stringify!($name), "::conforms_on_a_gpu::", stringify!($op));
                     let gpu = || crate::support::gpu::cuda::<$element>(test);
                     let Some(backend) = gpu() else { return };
-                    case::check::<_, $case>(&backend, 10 * $cases);
+                    case::check::<_, $case>(&backend, crate::support::gpu::cases($cases));
                     case::check_schedules::<_, $case>(|_| gpu().expect("it was there"));
                 })*
             }
