@@ -3,7 +3,7 @@
 
 use super::epilogue::{Addend, Epilogue};
 use super::product::{Rows, product};
-use super::{Compute, Cpu};
+use super::{Compute, Cpu, winograd};
 use crate::ops::Conv2d;
 use crate::pool::PooledTensor;
 use crate::tensor::Shaped;
@@ -21,9 +21,14 @@ pub(super) fn conv2d<E: Compute>(op: &Conv2d<'_, Cpu<E>>, y: &mut PooledTensor<E
     });
     let residual = op.residual.map(|residual| Addend::rows(residual.data(), outputs));
     let epilogue = Epilogue { addends: [bias, shift, residual], activation: op.activation };
+    let pixels = Pixels::new(op, [height, width]);
+    if op.stride == 1 && winograd::takes(op.weight) {
+        winograd::winograd(op.weight, &pixels.patches(), items, [height, width], &epilogue, y.data_mut());
+        return;
+    }
     product(
         op.weight,
-        &Pixels::new(op, [height, width]),
+        &pixels,
         y.data_mut(),
         outputs,
         [0],
@@ -33,7 +38,7 @@ pub(super) fn conv2d<E: Compute>(op: &Conv2d<'_, Cpu<E>>, y: &mut PooledTensor<E
 }
 
 /// The pixels of an output.
-struct Pixels<'a, E> {
+pub(super) struct Pixels<'a, E> {
     x: &'a [E],
     /// Height, width and channels of `x`.
     extents: [usize; 3],
@@ -42,14 +47,15 @@ struct Pixels<'a, E> {
     /// By how many bits a place in `x'` is shifted to give one in `x`.
     halved: u32,
     /// Height and width of the output.
-    output: [usize; 2],
+    pub(super) output: [usize; 2],
     stride: usize,
     kernel: usize,
+    padding: isize,
 }
 
 /// A pixel of an output: its item, and where in `x'` the kernel's first tap lies, which padding may put outside.
 #[derive(Clone, Copy)]
-struct Pixel {
+pub(super) struct Pixel {
     item: usize,
     i: isize,
     j: isize,
@@ -66,7 +72,14 @@ impl<'a, E: Compute> Pixels<'a, E> {
             output,
             stride: op.stride,
             kernel: op.weight.shape()[1],
+            padding: (op.weight.shape()[1] as isize - 1) / 2,
         }
+    }
+
+    /// The 4x4 patches of `x'` that 2x2 pixels of the output each are made of under a 3x3 kernel: a row for each patch, a
+    /// tap for each pixel of one.
+    fn patches(self) -> Self {
+        Pixels { output: self.output.map(|extent| extent.div_ceil(2)), stride: 2, kernel: 4, ..self }
     }
 }
 
@@ -76,21 +89,19 @@ impl<E: Compute> Rows<E> for Pixels<'_, E> {
     #[inline(always)]
     fn row(&self, row: usize) -> Pixel {
         let [height, width] = self.output;
-        let padding = ((self.kernel - 1) / 2) as isize;
-        let first = |at: usize| (at * self.stride) as isize - padding;
+        let first = |at: usize| (at * self.stride) as isize - self.padding;
         Pixel { item: row / (height * width), i: first(row / width % height), j: first(row % width) }
     }
 
     #[inline(always)]
     fn next(&self, pixel: Pixel) -> Pixel {
-        let padding = ((self.kernel - 1) / 2) as isize;
-        let [height, width] = self.output.map(|extent| (extent * self.stride) as isize - padding);
+        let [height, width] = self.output.map(|extent| (extent * self.stride) as isize - self.padding);
         let mut next = Pixel { j: pixel.j + self.stride as isize, ..pixel };
         if next.j >= width {
-            next = Pixel { i: pixel.i + self.stride as isize, j: -padding, ..pixel };
+            next = Pixel { i: pixel.i + self.stride as isize, j: -self.padding, ..pixel };
         }
         if next.i >= height {
-            next = Pixel { item: pixel.item + 1, i: -padding, ..next };
+            next = Pixel { item: pixel.item + 1, i: -self.padding, ..next };
         }
         next
     }

@@ -22,6 +22,7 @@ mod moments;
 mod product;
 mod threads;
 mod weight;
+mod winograd;
 
 pub use compute::Compute;
 pub use isa::Isa;

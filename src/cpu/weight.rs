@@ -11,7 +11,7 @@ use crate::tensor::{DType, Shape, Shaped, Tensor};
 #[derive(Debug)]
 pub struct PackedWeight<E: Compute = f32> {
     shape: Shape,
-    kernel: Kernel<E>,
+    isa: Isa,
     panels: Tensor<E>,
     /// Where the first panel begins, on a cache line's boundary.
     first: usize,
@@ -24,7 +24,7 @@ impl<E: Compute> PackedWeight<E> {
     pub(super) fn new(weight: &Tensor, isa: Isa) -> Result<Self> {
         let (shape, kernel) = (weight.shape(), E::kernel(isa));
         expect_weight(shape)?;
-        let mut packed = PackedWeight { shape, kernel, panels: Tensor::zeros([0]), first: 0 };
+        let mut packed = Self { shape, isa, panels: Tensor::zeros([0]), first: 0 };
         let (outputs, stride) = (shape[0], packed.stride());
         let padded = outputs / kernel.panel * kernel.panel
             + match outputs % kernel.panel {
@@ -44,7 +44,12 @@ impl<E: Compute> PackedWeight<E> {
 
     /// What multiplies it.
     pub(super) fn kernel(&self) -> Kernel<E> {
-        self.kernel
+        E::kernel(self.isa)
+    }
+
+    /// What it was packed for; the machine has it.
+    pub(super) fn isa(&self) -> Isa {
+        self.isa
     }
 
     /// Outputs.
@@ -64,7 +69,7 @@ impl<E: Compute> PackedWeight<E> {
 
     /// Terms of a tap as they are stored, rounded up to what is multiplied at once.
     pub(super) fn stored_inputs(&self) -> usize {
-        self.inputs().next_multiple_of(self.kernel.depth)
+        self.inputs().next_multiple_of(self.kernel().depth)
     }
 
     /// Weights of an output as they are stored.
@@ -79,7 +84,7 @@ impl<E: Compute> PackedWeight<E> {
 
     /// The panel that begins with output `first`, a multiple of the kernel's panel, and how wide it is.
     pub(super) fn panel(&self, first: usize) -> (&[E], usize) {
-        let width = self.kernel.width(self.outputs() - first);
+        let width = self.kernel().width(self.outputs() - first);
         (&self.panels.data()[self.first + first * self.stride()..][..width * self.stride()], width)
     }
 }

@@ -115,6 +115,10 @@ impl Case for Conv2dCase {
             case([2, 7, 11, 20], 3, 1, Some([13, 21])),
             Conv2dCase { shift: Some(1), ..case([2, 31, 29, 20], 3, 2, None) },
             case([2, 29, 31, 40], 1, 1, None),
+            // Winograd's, on edges that cut its patches, upsampled too, and with channels in several parts.
+            Conv2dCase { outputs: 64, ..case([2, 7, 9, 64], 3, 1, None) },
+            Conv2dCase { outputs: 128, ..case([1, 6, 5, 72], 3, 1, Some([11, 10])) },
+            Conv2dCase { outputs: 192, ..case([1, 13, 21, 328], 3, 1, None) },
             // So many channels that the taps do not fit a tile together.
             case([1, 9, 9, 250], 3, 1, None),
             // So many that not even one does.

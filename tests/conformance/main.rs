@@ -86,12 +86,12 @@ mod conforms_with_every_instruction_set {
 
     #[test]
     fn linear() {
-        every::<LinearCase>(700);
+        every::<LinearCase>(250);
     }
 
     #[test]
     fn conv2d() {
-        every::<Conv2dCase>(700);
+        every::<Conv2dCase>(250);
     }
 
     #[test]
