@@ -70,6 +70,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `cli` (default) | the `noisefork` command and what only it needs; libraries use `default-features = false` |
+//! | `cuda` | launches through NVIDIA's driver, which is opened at run time. Building wants nvcc, 12.8 or newer (`ci/nvcc.sh` gets one), or `NOISEFORK_KERNELS=skip`; `NOISEFORK_CUDA_ARCH=sm_90a,compute_80` chooses what code is made for |
 
 pub mod autoencoder;
 pub mod cpu;
