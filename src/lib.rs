@@ -1,4 +1,5 @@
-//! Seed-exact noise, samplers and the denoising networks of the Stable Diffusion family, on a pure-Rust CPU backend.
+//! Handwritten kernels, seed-exact noise, samplers and the denoising networks of the Stable Diffusion family: on CPUs in
+//! Rust, on NVIDIA GPUs in CUDA.
 //!
 //! # Sampling a model of your own
 //!

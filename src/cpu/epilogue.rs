@@ -41,7 +41,7 @@ impl<E: Compute> Epilogue<'_, E> {
                 *sum += addend.widen();
             }
         }
-        // A loop for each: a choice within one keeps it from vectorising, which cost a product of 320 terms a quarter.
+        // A loop for each: a choice within one keeps it from vectorising.
         let y = y.iter_mut().zip(&*sums);
         match self.activation {
             Activation::Silu => y.for_each(|(y, &sum)| *y = E::narrow(activate(sum, Activation::Silu))),

