@@ -1,10 +1,9 @@
 use bytemuck::{Pod, Zeroable};
 
-use super::launch::count;
-use super::launch::{Buffer, Launcher, Plan, args};
+use super::launch::{Buffer, Launcher, Plan, activation, args, count};
 use super::{Compute, Cuda, DeviceTensor};
 use crate::error::Result;
-use crate::ops::{Activation, GroupNorm};
+use crate::ops::GroupNorm;
 use crate::tensor::{DType, Shape, Shaped};
 
 const OP: &str = "group_norm";
@@ -49,15 +48,6 @@ fn plan(element: DType, x: Shape, groups: u32) -> Result<Plans> {
         apply: plan("group_norm_apply", grid, AFFINE * groups),
         workspace: grid[0] as usize * x[0] * groups as usize * MOMENTS,
     })
-}
-
-/// As `kernels/common/math.cuh` numbers them.
-pub(super) fn activation(activation: Activation) -> u32 {
-    match activation {
-        Activation::Identity | Activation::Geglu => 0,
-        Activation::Relu => 1,
-        Activation::Silu => 2,
-    }
 }
 
 pub(super) fn group_norm<L: Launcher, E: Compute>(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytemuck::Pod;
 
 use crate::error::{Error, Result};
+use crate::ops::Activation;
 use crate::pool::{Lease, Memory, Pool};
 use crate::tensor::DType;
 
@@ -29,6 +30,16 @@ impl Plan {
         const THREADS: u32 = 256;
         let grid = [n.div_ceil(THREADS), 1, 1];
         Plan { kernel, element, grid, block: [THREADS, 1, 1], shared_memory: 0 }
+    }
+}
+
+/// An activation as `kernels/common/math.cuh` numbers it.
+pub(super) fn activation(activation: Activation) -> u32 {
+    match activation {
+        Activation::Identity => 0,
+        Activation::Relu => 1,
+        Activation::Silu => 2,
+        Activation::Geglu => 3,
     }
 }
 

@@ -8,7 +8,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::launch::{Launcher, Plan, args};
+use super::launch::{Launcher, Plan, activation, args};
 use super::{Compute, Cuda, DeviceTensor, split_k};
 use crate::error::{Error, Result};
 use crate::ops::Activation;
@@ -185,12 +185,7 @@ pub(super) fn run<L: Launcher, E: Compute, A: Pod>(
         columns: count("columns", product.columns)?,
         shift_rows: count("rows", shift.rows)?,
         shift_stride: count("columns", shift.stride)?,
-        activation: match addends.activation {
-            Activation::Identity => 0,
-            Activation::Relu => 1,
-            Activation::Silu => 2,
-            Activation::Geglu => 3,
-        },
+        activation: activation(addends.activation),
         whole: u32::from(
             whole_chunks::<E>(product.columns, &[y.pointer(), bias, residual])
                 && whole_chunks::<E>(shift.stride, &[shift.pointer]),
