@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 pub enum Isa {
     /// Whatever the target has: loops that the compiler vectorises.
     Portable,
+    /// aarch64, which always has it.
+    Neon,
     /// x86-64 with AVX2 and FMA.
     Avx2,
     /// x86-64 with AVX-512F.
@@ -18,7 +20,7 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, the best last.
-    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
+    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::Neon, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
 
     /// The best that this machine has.
     pub fn best() -> Self {
@@ -34,6 +36,7 @@ impl Isa {
             let avx512 = has!("avx512f") && has!("avx512bw") && has!("avx512vl");
             match self {
                 Isa::Portable => true,
+                Isa::Neon => false,
                 Isa::Avx2 => has!("avx2") && has!("fma"),
                 Isa::Avx512 => avx512,
                 Isa::Avx512Bf16 => avx512 && has!("avx512bf16"),
@@ -41,7 +44,7 @@ impl Isa {
         }
         #[cfg(not(target_arch = "x86_64"))]
         {
-            self == Isa::Portable
+            self == Isa::Portable || (self == Isa::Neon && cfg!(target_arch = "aarch64"))
         }
     }
 

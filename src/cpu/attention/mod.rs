@@ -74,8 +74,7 @@ impl<E: Compute> Routine<E> {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Self::of::<x86::Avx2, 2, 16>(),
             #[cfg(target_arch = "aarch64")]
-            _ => Self::of::<neon::Neon, 4, 16>(),
-            #[cfg(not(target_arch = "aarch64"))]
+            Isa::Neon => Self::of::<neon::Neon, 4, 16>(),
             _ => Self::of::<portable::Portable, 2, 8>(),
         }
     }

@@ -9,6 +9,9 @@
 //! one panel to a task, whose rows then come from memory anew for each (135); sums that are loaded before they are added
 //! to, rows found by division, and one tap at a time (390 in bf16). The `gemm` crate reached 200 to 210 in f32.
 
+mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 mod tile;
 #[cfg(target_arch = "x86_64")]
@@ -28,11 +31,12 @@ use crate::simd::vectorised;
 pub(super) fn kernel_f32(isa: Isa) -> Kernel<f32> {
     match isa {
         Isa::Portable => Kernel::of::<portable::Portable>(),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => Kernel::of::<neon::Neon>(),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Kernel::of::<x86::Avx2>(),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 | Isa::Avx512Bf16 => Kernel::of::<x86::Avx512>(),
-        #[cfg(not(target_arch = "x86_64"))]
         _ => unreachable!("a backend has only what its machine has"),
     }
 }
@@ -40,13 +44,14 @@ pub(super) fn kernel_f32(isa: Isa) -> Kernel<f32> {
 pub(super) fn kernel_bf16(isa: Isa) -> Kernel<bf16> {
     match isa {
         Isa::Portable => Kernel::of::<portable::PortableBf16>(),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => Kernel::of::<neon::NeonBf16>(),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Kernel::of::<x86::Avx2Bf16>(),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => Kernel::of::<x86::Avx512Widening>(),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Bf16 => Kernel::of::<x86::Avx512Bf16>(),
-        #[cfg(not(target_arch = "x86_64"))]
         _ => unreachable!("a backend has only what its machine has"),
     }
 }

@@ -6,88 +6,13 @@ use std::mem::transmute;
 
 use half::bf16;
 
-use super::tile::{Job, Lanes, tile};
-
-macro_rules! lanes {
-    (
-        $(#[$doc:meta])* $name:ident: $features:literal, $element:ty, $sums:ty, $terms:ty,
-        $lanes:literal lanes, depth $depth:literal, $vectors:literal vectors;
-        $load:ident, $store:ident, $zero:ident, $add:ident;
-        |$weights:ident| $load_weights:expr;
-        |$pair:ident| $broadcast:expr;
-        |$term:ident| $broadcast_last:expr;
-        |$s:ident, $a:ident, $b:ident| $multiply_add:expr
-    ) => {
-        $(#[$doc])*
-        pub(super) struct $name;
-
-        // SAFETY of each: the caller says that the machine has the instructions and that the pointers are good.
-        impl Lanes for $name {
-            type Element = $element;
-            type Sums = $sums;
-            type Terms = $terms;
-            const LANES: usize = $lanes;
-            const DEPTH: usize = $depth;
-            const VECTORS: usize = $vectors;
-
-            #[inline(always)]
-            unsafe fn load(sums: *const f32) -> $sums {
-                // SAFETY: as above.
-                unsafe { $load(sums) }
-            }
-            #[inline(always)]
-            unsafe fn store(sums: *mut f32, values: $sums) {
-                // SAFETY: as above.
-                unsafe { $store(sums, values) }
-            }
-            #[inline(always)]
-            unsafe fn zero() -> $sums {
-                // SAFETY: as above.
-                unsafe { $zero() }
-            }
-            #[inline(always)]
-            unsafe fn add(a: $sums, b: $sums) -> $sums {
-                // SAFETY: as above.
-                unsafe { $add(a, b) }
-            }
-            #[inline(always)]
-            unsafe fn prefetch(sums: *const f32) {
-                // SAFETY: as above.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(sums.cast()) }
-            }
-            #[inline(always)]
-            unsafe fn weights($weights: *const $element) -> $terms {
-                // SAFETY: as above.
-                unsafe { $load_weights }
-            }
-            #[inline(always)]
-            unsafe fn broadcast($pair: *const $element) -> $terms {
-                // SAFETY: as above.
-                unsafe { $broadcast }
-            }
-            #[inline(always)]
-            unsafe fn broadcast_last($term: *const $element) -> $terms {
-                // SAFETY: as above.
-                unsafe { $broadcast_last }
-            }
-            #[inline(always)]
-            unsafe fn multiply_add($s: $sums, $a: $terms, $b: $terms) -> $sums {
-                // SAFETY: as above.
-                unsafe { $multiply_add }
-            }
-            #[target_feature(enable = $features)]
-            unsafe fn tile<const R: usize, const V: usize>(job: &Job<'_, $element>) {
-                // SAFETY: as above.
-                unsafe { tile::<Self, R, V>(job) }
-            }
-        }
-    };
-}
+use super::lanes::lanes;
 
 lanes! {
     /// f32.
     Avx2: "avx2,fma", f32, __m256, __m256, 8 lanes, depth 1, 2 vectors;
-    _mm256_loadu_ps, _mm256_storeu_ps, _mm256_setzero_ps, _mm256_add_ps;
+    _mm256_loadu_ps, _mm256_storeu_ps, _mm256_setzero_ps(), _mm256_add_ps;
+    |sums| _mm_prefetch::<_MM_HINT_T0>(sums.cast());
     |weights| _mm256_loadu_ps(weights);
     |term| _mm256_set1_ps(*term);
     |term| _mm256_set1_ps(*term);
@@ -97,7 +22,8 @@ lanes! {
 lanes! {
     /// bf16, widened.
     Avx2Bf16: "avx2,fma", bf16, __m256, __m256i, 8 lanes, depth 2, 2 vectors;
-    _mm256_loadu_ps, _mm256_storeu_ps, _mm256_setzero_ps, _mm256_add_ps;
+    _mm256_loadu_ps, _mm256_storeu_ps, _mm256_setzero_ps(), _mm256_add_ps;
+    |sums| _mm_prefetch::<_MM_HINT_T0>(sums.cast());
     |weights| _mm256_loadu_si256(weights.cast());
     |pair| _mm256_set1_epi32(pair.cast::<i32>().read_unaligned());
     |term| _mm256_set1_epi32(i32::from((*term).to_bits()));
@@ -111,7 +37,8 @@ lanes! {
 lanes! {
     /// f32.
     Avx512: "avx512f", f32, __m512, __m512, 16 lanes, depth 1, 4 vectors;
-    _mm512_loadu_ps, _mm512_storeu_ps, _mm512_setzero_ps, _mm512_add_ps;
+    _mm512_loadu_ps, _mm512_storeu_ps, _mm512_setzero_ps(), _mm512_add_ps;
+    |sums| _mm_prefetch::<_MM_HINT_T0>(sums.cast());
     |weights| _mm512_loadu_ps(weights);
     |term| _mm512_set1_ps(*term);
     |term| _mm512_set1_ps(*term);
@@ -121,7 +48,8 @@ lanes! {
 lanes! {
     /// bf16, widened.
     Avx512Widening: "avx512f", bf16, __m512, __m512i, 16 lanes, depth 2, 4 vectors;
-    _mm512_loadu_ps, _mm512_storeu_ps, _mm512_setzero_ps, _mm512_add_ps;
+    _mm512_loadu_ps, _mm512_storeu_ps, _mm512_setzero_ps(), _mm512_add_ps;
+    |sums| _mm_prefetch::<_MM_HINT_T0>(sums.cast());
     |weights| _mm512_loadu_si512(weights.cast());
     |pair| _mm512_set1_epi32(pair.cast::<i32>().read_unaligned());
     |term| _mm512_set1_epi32(i32::from((*term).to_bits()));
@@ -135,7 +63,8 @@ lanes! {
 lanes! {
     /// bf16, with the dot product of pairs.
     Avx512Bf16: "avx512f,avx512bf16", bf16, __m512, __m512i, 16 lanes, depth 2, 4 vectors;
-    _mm512_loadu_ps, _mm512_storeu_ps, _mm512_setzero_ps, _mm512_add_ps;
+    _mm512_loadu_ps, _mm512_storeu_ps, _mm512_setzero_ps(), _mm512_add_ps;
+    |sums| _mm_prefetch::<_MM_HINT_T0>(sums.cast());
     |weights| _mm512_loadu_si512(weights.cast());
     |pair| _mm512_set1_epi32(pair.cast::<i32>().read_unaligned());
     |term| _mm512_set1_epi32(i32::from((*term).to_bits()));
