@@ -14,7 +14,9 @@ fn main() {
     let files = |names: &[&str]| -> Vec<_> {
         names.iter().map(|name| Path::new("runtime").join(name).with_extension("cpp")).collect()
     };
+    // All of both is linked, since the kernels need the runtime and a linker may look at it first.
     base()
+        .link_lib_modifier("+whole-archive")
         .files(files(&[
             "async_copy",
             "barrier",

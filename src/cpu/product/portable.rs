@@ -1,5 +1,4 @@
-//! Loops that the compiler turns into whatever vectors the target has. Looked at on x86-64 (SSE2) alone; for aarch64
-//! they were written to become NEON's fused multiply-adds, but never compiled.
+//! Loops that the compiler turns into whatever vectors the target has.
 
 use half::bf16;
 
