@@ -339,22 +339,27 @@ fn benchmarks_give_records_that_later_ones_are_compared_with() {
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(records.len(), 2);
     for (record, name) in records.iter().zip(["euler", "dpmpp_2m_sde"]) {
-        assert_eq!((record["name"].as_str(), record["model_calls"].as_u64()), (Some(name), Some(3)));
-        assert_eq!((record["threads"].as_u64(), record["iterations"].as_u64()), (Some(1), Some(2)));
-        assert!(record["median_s"].as_f64().unwrap() > 0.0);
+        let what = format!("sampler {name}, karras, 3 steps, 4x8x8");
+        assert_eq!((record["what"].as_str(), record["model_calls"].as_u64()), (Some(&*what), Some(3)));
+        assert_eq!((record["threads"].as_u64(), record["batch"].as_u64()), (Some(1), Some(1)));
+        let seconds = record["seconds"].as_array().unwrap();
+        assert!(seconds.len() == 2 && seconds.iter().all(|second| second.as_f64().unwrap() > 0.0));
         assert!(record["ceiling"]["flops_per_s"].as_f64().unwrap() > 1e9);
         assert!(record["machine"]["cpu"].is_string());
     }
     let (table, report) = bench(&format!("{sampler} --format csv --compare old.jsonl"));
     assert_eq!(
         table.lines().map(|line| line.split(',').next().unwrap()).collect::<Vec<_>>(),
-        ["bench", "sampler", "sampler"]
+        ["engine", "noisefork", "noisefork"]
     );
     assert!(report.contains("2 of 2 measurements are in both"), "{report}");
 
     bench("variations --batch 1 --steps 2 --iterations 1");
-    let (table, _) = bench("ops --batch 1 --size 64 --iterations 1 --dtype bf16");
-    assert!(table.contains("attention, cross"), "{table}");
+    let (table, _) =
+        bench("ops --batch 1 --size 64 --iterations 1 --dtype bf16 --only attention --threads 2");
+    assert!(table.contains("attention 64 to 77, 8 heads of 40"), "{table}");
+    let (machine, _) = bench("machine");
+    assert!(machine.contains(records[0]["machine"]["cpu"].as_str().unwrap()), "{machine}");
     fs::write(folder.path().join("bad.jsonl"), "{}").unwrap();
     for (arguments, words) in [
         (["bench", "sampler", "--compare", "bad.jsonl"], "records of noisefork bench"),

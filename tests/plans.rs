@@ -10,8 +10,8 @@ use half::bf16;
 use noisefork::cpu::{Compute, Cpu};
 use noisefork::ops::Backend;
 use noisefork::sampling::{Betas, Branch, Denoiser, KSampler, Model, ModelSampling, Profile, Variations};
-use noisefork::tensor::{Shaped, Tensor};
-use noisefork::trace::{Table, Traced};
+use noisefork::tensor::{DType, Shaped, Tensor};
+use noisefork::trace::{Sketch, Table, Traced};
 use noisefork::unet::{Plan, Prompt, UNet, UNetDenoiser};
 
 const TOKENS: usize = 7;
@@ -136,6 +136,23 @@ fn a_trace_accounts_for_a_run() {
     for part in ["conv2d", "halved", "doubled", "group_norm", "SiLU", "attention", "GEGLU", "concat"] {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
+    // A sketch tells all of it without computing any.
+    let sketched = load(Traced::new(Sketch(DType::F32)));
+    let mut plan = sketched.plan(2, [16, 16], TOKENS).unwrap();
+    let prepared = sketched.prepare(&noise([1, TOKENS, width], 1), 2, None).unwrap();
+    let at = sketched.times(&[[900.0]], &prepared).unwrap();
+    let outline = sketched.backend().upload(&Tensor::zeros(plan.shape())).unwrap();
+    sketched.backend().take();
+    plan.forward(&outline, &at, 0, &prepared).unwrap();
+    let foreseen = sketched.backend().take();
+    assert_eq!(foreseen.len(), events.len());
+    for (foreseen, event) in foreseen.iter().zip(&events) {
+        assert_eq!(
+            (&foreseen.operation, foreseen.flops, foreseen.bytes),
+            (&event.operation, event.flops, event.bytes)
+        );
+    }
+
     // And it changes nothing.
     let plain = load(Cpu::new());
     let mut plan = plain.plan(2, [16, 16], TOKENS).unwrap();

@@ -27,7 +27,7 @@ def ours(dtype, batch):
     command = [ROOT / "target/release/noisefork", "bench", "unet", "--preset", "sd15", "--format", "jsonl"]
     options = ["--dtype", dtype, "--batch", str(batch), "--threads", str(THREADS), "--iterations", str(PASSES)]
     record = last_line([*command, *options])
-    return record["best_s"], record["peak_memory"]
+    return min(record["seconds"]), record["peak_bytes"]
 
 
 def theirs(engine, dtype, batch):

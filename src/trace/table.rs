@@ -2,7 +2,7 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::time::Duration;
 
-use super::Event;
+use super::{Event, Operation};
 
 /// Where the time went, those that took the longest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,39 +13,42 @@ pub struct Table(Vec<Row>);
 pub struct Row {
     /// How many there were.
     pub calls: usize,
-    /// One of them, but its time, operations and bytes those of all.
-    pub total: Event,
+    /// What they are.
+    pub what: String,
+    /// The time of all.
+    pub time: Duration,
+    /// Floating-point operations of all.
+    pub flops: u64,
+    /// Bytes that all of them read and write.
+    pub bytes: u64,
 }
 
 impl Table {
     /// With a row for every operation and shape.
     pub fn by_shape(events: &[Event]) -> Self {
-        Table::of(events.iter().cloned())
+        Table::of(events, Operation::to_string)
     }
 
     /// With a row for every operation, whatever its shapes.
     pub fn by_operation(events: &[Event]) -> Self {
-        let nameless = |event: &Event| Event { operands: String::new(), shape: [].into(), ..event.clone() };
-        Table::of(events.iter().map(nameless))
+        Table::of(events, |operation| operation.name().to_owned())
     }
 
-    fn of(events: impl Iterator<Item = Event>) -> Self {
+    fn of(events: &[Event], what: impl Fn(&Operation) -> String) -> Self {
         let mut rows: Vec<Row> = Vec::new();
-        for event in events {
-            let alike = |Row { total, .. }: &&mut Row| {
-                (total.op, total.shape, &total.operands) == (event.op, event.shape, &event.operands)
-            };
-            match rows.iter_mut().find(alike) {
-                Some(Row { calls, total }) => {
-                    *calls += 1;
-                    total.time += event.time;
-                    total.flops += event.flops;
-                    total.bytes += event.bytes;
-                }
-                None => rows.push(Row { calls: 1, total: event }),
-            }
+        for Event { operation, time, flops, bytes } in events {
+            let what = what(operation);
+            let at = rows.iter().position(|row| row.what == what).unwrap_or_else(|| {
+                rows.push(Row { calls: 0, what, time: Duration::ZERO, flops: 0, bytes: 0 });
+                rows.len() - 1
+            });
+            let row = &mut rows[at];
+            row.calls += 1;
+            row.time += *time;
+            row.flops += flops;
+            row.bytes += bytes;
         }
-        rows.sort_by_key(|row| Reverse(row.total.time));
+        rows.sort_by_key(|row| Reverse(row.time));
         Table(rows)
     }
 
@@ -56,7 +59,7 @@ impl Table {
 
     /// The time of all of them.
     pub fn time(&self) -> Duration {
-        self.0.iter().map(|row| row.total.time).sum()
+        self.0.iter().map(|row| row.time).sum()
     }
 }
 
@@ -65,12 +68,10 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "calls        ms  share   GFLOP/s    GB/s  operation")?;
         let whole = self.time().as_secs_f64();
-        for Row { calls, total } in &self.0 {
-            let seconds = total.time.as_secs_f64();
+        for Row { calls, what, time, flops, bytes } in &self.0 {
+            let seconds = time.as_secs_f64();
             let (ms, share) = (1e3 * seconds, 100.0 * seconds / whole);
-            let (gflops, gbytes) = (total.flops as f64 / seconds / 1e9, total.bytes as f64 / seconds / 1e9);
-            let what = format!("{} {}", total.op, total.operands);
-            let what = what.trim_end();
+            let (gflops, gbytes) = (*flops as f64 / seconds / 1e9, *bytes as f64 / seconds / 1e9);
             writeln!(f, "{calls:5} {ms:9.2} {share:5.1}% {gflops:9.1} {gbytes:7.1}  {what}")?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! What a run is given besides its settings: a model, prompts, latents to start from.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -47,6 +47,11 @@ impl Inputs {
         Bundle::open(backend, self.model.as_deref())
     }
 
+    /// A name for the model.
+    pub fn model_name(&self) -> String {
+        self.model.as_deref().map_or("emoji".to_owned(), name)
+    }
+
     /// The model under the prompts.
     pub fn model<'b, B: Backend>(&self, bundle: &'b Bundle<B>) -> Result<Model<'b, B, UNetDenoiser<B>>> {
         let positive = bundle.prompt(&self.prompt, self.positive.as_ref())?;
@@ -90,6 +95,11 @@ impl From<&BTreeMap<String, String>> for Inputs {
             device: facts.get("device").and_then(|fact| fact.parse().ok()).unwrap_or(Device::Cpu),
         }
     }
+}
+
+/// What a folder or a file of a model is called.
+pub fn name(path: &Path) -> String {
+    path.file_stem().map_or(path.display().to_string(), |name| name.display().to_string())
 }
 
 /// What a run starts from: lineages have one latent in common, the batch's first.

@@ -4,35 +4,21 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
+use super::record::Ceiling;
 use super::suite::Dtype;
 
 /// How often each is measured; the best counts, for a ceiling is what nothing got in the way of.
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 5;
 /// Values that are copied, far more than the caches hold.
-const COPIED: usize = 1 << 25;
+const COPIED: usize = 1 << 24;
 /// Independent sums, enough to hide how long one multiplication takes.
 const SUMS: usize = 12;
-
-/// The best that loops over registers and over memory did, on all threads.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Ceiling {
-    /// Fused multiplications and additions in registers, in the compute type where the machine has them.
-    pub flops_per_s: f64,
-    /// Bytes read and bytes written by a copy.
-    pub bytes_per_s: f64,
-}
 
 impl Ceiling {
     /// Measures on the current rayon pool.
     pub fn measure(dtype: Dtype) -> Self {
         Ceiling { flops_per_s: arithmetic(dtype), bytes_per_s: copy() }
-    }
-
-    /// The least time in which so much can be done.
-    pub fn floor(&self, flops: u64, bytes: u64) -> f64 {
-        (flops as f64 / self.flops_per_s).max(bytes as f64 / self.bytes_per_s)
     }
 }
 

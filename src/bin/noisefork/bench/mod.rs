@@ -29,6 +29,7 @@ enum What {
     Unet(unet::Arguments),
     Sampler(sampler::Arguments),
     Variations(variations::Arguments),
+    Machine(machine::Arguments),
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -37,5 +38,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         What::Unet(arguments) => unet::run(arguments),
         What::Sampler(arguments) => sampler::run(arguments),
         What::Variations(arguments) => variations::run(arguments),
+        What::Machine(arguments) => machine::run(arguments),
     }
 }

@@ -8,11 +8,11 @@ use noisefork::error::{Error, Result};
 use noisefork::nn::Weights;
 use noisefork::ops::Backend;
 use noisefork::rng::CounterStream;
-use noisefork::tensor::{Shape, Shaped, Tensor};
-use noisefork::unet::{Added, Config, Preset, Prompt, UNet};
+use noisefork::tensor::{Shape, Tensor};
+use noisefork::unet::{Added, Conditioning, Config, Plan, Preset, Prompt, Times, UNet};
 
 /// Tokens of an encoded prompt.
-pub const TOKENS: usize = 77;
+const TOKENS: usize = 77;
 /// Width of a pooled text.
 const POOLED: usize = 1280;
 /// Pixels to a side of a latent's value.
@@ -53,17 +53,23 @@ impl Subject {
         Ok(pixels / SCALE)
     }
 
-    /// A UNet of these sizes, or that of a diffusers folder.
-    pub fn unet<B: Backend>(&self, backend: Arc<B>, folder: Option<&PathBuf>) -> Result<Arc<UNet<B>>> {
-        let unet = match folder {
-            Some(folder) => UNet::load(backend, folder),
-            None => UNet::from_parts(backend, self.preset.config(), &Weights::synthetic(0)),
-        };
-        unet.map(Arc::new)
+    /// A UNet of these sizes, or that of a diffusers folder, and all that it is given.
+    pub fn ready<B: Backend>(&self, backend: Arc<B>, folder: Option<&PathBuf>) -> Result<Ready<B>> {
+        let side = self.side()?;
+        let unet = Arc::new(match folder {
+            Some(folder) => UNet::load(backend.clone(), folder),
+            None => UNet::from_parts(backend.clone(), self.preset.config(), &Weights::synthetic(0)),
+        }?);
+        let prompt = self.prompt(unet.config())?;
+        let conditioning = unet.prepare(&prompt.context, self.batch, prompt.added.as_ref())?;
+        let times = unet.times(&[[500.0]], &conditioning)?;
+        let plan = unet.plan(self.batch, [side, side], TOKENS)?;
+        let x = backend.upload(&normal(plan.shape(), 2)?)?;
+        Ok(Ready { unet, plan, x, times, conditioning })
     }
 
     /// A prompt that means nothing, for such a UNet.
-    pub fn prompt(&self, config: &Config) -> Result<Prompt> {
+    fn prompt(&self, config: &Config) -> Result<Prompt> {
         // Of the refiner, the last number is a score.
         let numbers = if self.preset == Preset::SdxlRefiner { 5 } else { 6 };
         let added = config
@@ -74,22 +80,25 @@ impl Subject {
     }
 }
 
+/// A UNet with everything that an answer takes.
+pub struct Ready<B: Backend> {
+    pub unet: Arc<UNet<B>>,
+    pub plan: Plan<B>,
+    x: B::Tensor,
+    times: Times<B>,
+    conditioning: Conditioning<B>,
+}
+
+impl<B: Backend> Ready<B> {
+    /// Answers.
+    pub fn forward(&mut self) -> Result<()> {
+        self.plan.forward(&self.x, &self.times, 0, &self.conditioning).map(drop)
+    }
+}
+
 /// Standard normal values, others for each seed.
-pub fn normal(shape: impl Into<Shape>, seed: u64) -> Result<Tensor> {
+fn normal(shape: impl Into<Shape>, seed: u64) -> Result<Tensor> {
     let mut tensor = Tensor::try_zeros(shape)?;
     CounterStream::new(seed).randn(0, 0, 0, tensor.data_mut());
     Ok(tensor)
-}
-
-/// The same on a backend, in its compute type.
-pub fn tensor<B: Backend>(backend: &B, shape: impl Into<Shape>, seed: u64) -> Result<B::Tensor> {
-    backend.upload(&normal(shape, seed)?)
-}
-
-/// The same as a latent.
-pub fn latent<B: Backend>(backend: &B, shape: impl Into<Shape>, seed: u64) -> Result<B::Latent> {
-    let host = normal(shape, seed)?;
-    let mut latent = backend.latent(host.shape())?;
-    backend.write_latent(&host, &mut latent)?;
-    Ok(latent)
 }

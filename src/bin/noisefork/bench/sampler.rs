@@ -5,7 +5,7 @@ use clap::Args;
 use noisefork::cpu::Cpu;
 use noisefork::error::Result;
 use noisefork::sampling::{Betas, Branch, KSampler, Model, ModelSampling, Sampler, Scheduler};
-use noisefork::tensor::{Shaped, Tensor};
+use noisefork::tensor::Tensor;
 
 use super::case::Case;
 use super::suite::{Common, Suite};
@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         [] => Sampler::names().map(str::parse).collect::<Result<Vec<Sampler>>>()?,
         samplers => samplers.to_vec(),
     };
-    Suite::run("sampler", &arguments.common, |suite| {
+    Suite::run(&arguments.common, |suite| {
         samplers.into_iter().try_for_each(|sampler| measure(suite, arguments, sampler))
     })
 }
@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn measure(suite: &mut Suite<'_>, arguments: &Arguments, sampler: Sampler) -> Result<()> {
     let Arguments { scheduler, steps, batch, side, .. } = *arguments;
     let latent = Tensor::try_zeros([batch, 4, side, side])?;
-    let name = sampler.to_string();
+    let what = format!("sampler {sampler}, {scheduler}, {steps} steps, 4x{side}x{side}");
     let run = KSampler::new(0, steps, 1.0, sampler, scheduler);
     let calls = Cell::new(0);
     let denoiser = |x: &Tensor, _: f64, _: Branch, denoised: &mut Tensor| {
@@ -60,8 +60,7 @@ fn measure(suite: &mut Suite<'_>, arguments: &Arguments, sampler: Sampler) -> Re
         run.sample(&mut model, &latent, &mut |_| ControlFlow::Continue(())).map(drop)
     };
     work()?;
-    let shape = format!("{}, {scheduler}, {steps} steps", latent.shape());
-    let case =
-        Case { name, shape, parts: steps.max(1), flops: None, bytes: None, model_calls: Some(calls.get()) };
+    let parts = steps.max(1);
+    let case = Case { what, batch, parts, flops: None, bytes: None, model_calls: Some(calls.get()) };
     suite.measure(case, work)
 }

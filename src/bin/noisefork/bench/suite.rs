@@ -7,11 +7,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use noisefork::error::{Error, Result};
 
-use super::case::{Case, Effort, Times};
-use super::ceiling::Ceiling;
+use super::case::{Case, Effort};
 use super::compare;
-use super::machine::{Machine, peak_memory};
-use super::record::Record;
+use super::machine::{commit, forget_peak_memory, peak_memory};
+use super::record::{Ceiling, Machine, Part, Record};
 use super::table;
 use crate::files::Output;
 use crate::say::say;
@@ -66,20 +65,15 @@ impl Dtype {
 
 /// A run of `noisefork bench`.
 pub struct Suite<'c> {
-    bench: &'static str,
     common: &'c Common,
-    ceiling: Ceiling,
     machine: Machine,
+    commit: Option<String>,
     records: Vec<Record>,
 }
 
 impl<'c> Suite<'c> {
     /// Has `measure` run its cases, on as many threads as were asked for, and reports on them.
-    pub fn run(
-        bench: &'static str,
-        common: &'c Common,
-        measure: impl FnOnce(&mut Suite<'c>) -> Result<()> + Send,
-    ) -> Result<()> {
+    pub fn run(common: &'c Common, measure: impl FnOnce(&mut Suite<'c>) -> Result<()> + Send) -> Result<()> {
         // Refused before anything is measured, not after.
         let old = common.compare.as_deref().map(compare::read).transpose()?;
         let out = Output::create_if(&common.out)?;
@@ -91,7 +85,7 @@ impl<'c> Suite<'c> {
             got: error.to_string(),
         })?;
         let records = pool.install(|| {
-            let mut suite = Suite::new(bench, common);
+            let mut suite = Suite::new(common);
             measure(&mut suite).map(|()| suite.records)
         })?;
         if let Some(old) = old {
@@ -103,23 +97,16 @@ impl<'c> Suite<'c> {
         }
         match out {
             Some(out) => {
-                out.write_text(&records.iter().map(|record| record.to_json() + "\n").collect::<String>())
+                out.write_text(&records.iter().map(|record| table::json(record) + "\n").collect::<String>())
             }
             None => Ok(()),
         }
     }
 
-    fn new(bench: &'static str, common: &'c Common) -> Self {
-        let (ceiling, machine) = (Ceiling::measure(common.dtype), Machine::this());
-        let first = format!(
-            "{} threads, {}: at best {:.0} GFLOP/s, {:.1} GB/s",
-            rayon::current_num_threads(),
-            common.dtype.name(),
-            ceiling.flops_per_s * 1e-9,
-            ceiling.bytes_per_s * 1e-9
-        );
-        table::heading(common.format, &machine, &first);
-        Suite { bench, common, ceiling, machine, records: Vec::new() }
+    fn new(common: &'c Common) -> Self {
+        let (machine, commit) = (Machine::this(), commit());
+        table::heading(common.format, &machine, commit.as_deref());
+        Suite { common, machine, commit, records: Vec::new() }
     }
 
     /// Says something to people, not to programs.
@@ -130,21 +117,38 @@ impl<'c> Suite<'c> {
     }
 
     /// Measures a case.
-    pub fn measure(&mut self, case: Case, work: impl FnMut() -> Result<()>) -> Result<()> {
+    pub fn measure(&mut self, case: Case, mut work: impl FnMut() -> Result<()>) -> Result<()> {
+        self.measure_parts(case, |_| work())
+    }
+
+    /// Measures a case that tells of what its fastest pass consisted.
+    pub fn measure_parts(
+        &mut self,
+        case: Case,
+        mut work: impl FnMut(&mut Vec<Part>) -> Result<()>,
+    ) -> Result<()> {
         let effort = Effort { iterations: self.common.iterations, time: Duration::from_secs(1) };
+        let ceiling = Ceiling::measure(self.common.dtype);
+        forget_peak_memory();
+        let mut parts = Vec::new();
+        let passes = effort.seconds(|| work(&mut parts))?;
         let record = Record {
-            bench: self.bench.to_owned(),
-            name: case.name,
-            shape: case.shape,
-            device: "cpu".to_owned(),
+            engine: "noisefork".to_owned(),
+            form: String::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: self.commit.clone(),
+            what: case.what,
+            batch: case.batch,
             dtype: self.common.dtype.name().to_owned(),
+            device: "cpu".to_owned(),
             threads: rayon::current_num_threads(),
-            times: Times::of(effort, case.parts, work)?,
+            seconds: passes.into_iter().map(|pass| pass / case.parts as f64).collect(),
+            peak_bytes: peak_memory(),
             flops: case.flops,
             bytes: case.bytes,
             model_calls: case.model_calls,
-            peak_memory: peak_memory(),
-            ceiling: self.ceiling,
+            parts,
+            ceiling: Some(ceiling),
             machine: self.machine.clone(),
         };
         table::line(self.common.format, &record);

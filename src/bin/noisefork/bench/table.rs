@@ -1,19 +1,20 @@
 //! Records for people, and as CSV.
 
-use super::machine::Machine;
-use super::record::Record;
+use super::record::{Machine, Record};
 use super::suite::Format;
 use crate::say::say;
 
 /// The column names of [`Format::Csv`].
 const COLUMNS: [&str; 18] = [
-    "bench",
-    "name",
-    "shape",
-    "device",
+    "engine",
+    "version",
+    "commit",
+    "what",
+    "batch",
     "dtype",
+    "device",
     "threads",
-    "iterations",
+    "passes",
     "best_s",
     "median_s",
     "p95_s",
@@ -21,21 +22,19 @@ const COLUMNS: [&str; 18] = [
     "flops_per_s",
     "bytes_per_s",
     "of_ceiling",
-    "peak_memory",
-    "model_calls",
+    "peak_bytes",
     "cpu",
-    "commit",
 ];
 
-pub fn heading(format: Format, machine: &Machine, first: &str) {
+pub fn heading(format: Format, machine: &Machine, commit: Option<&str>) {
     match format {
         Format::Table => {
-            let commit = machine.commit.as_deref().unwrap_or("no commit");
+            let (version, commit) = (env!("CARGO_PKG_VERSION"), commit.unwrap_or("no commit"));
             say(format_args!("{}, {} threads, {}", machine.cpu, machine.cores, machine.features.join(" ")));
-            say(format_args!("noisefork {} ({commit}); {first}", machine.version));
+            say(format_args!("noisefork {version} ({commit}), {} threads", rayon::current_num_threads()));
             say(format_args!(
-                "{:<28} {:<26} {:>10} {:>10} {:>7} {:>8} {:>7} {:>8} {:>6}",
-                "", "", "median", "p95", "spread", "GFLOP/s", "GB/s", "ceiling", "calls"
+                "{:<46} {:>5} {:>9} {:>9} {:>6} {:>8} {:>6} {:>8} {:>8} {:>5}",
+                "", "batch", "median", "p95", "spread", "GFLOP/s", "GB/s", "ceiling", "memory", "calls"
             ));
         }
         Format::Jsonl => {}
@@ -46,29 +45,35 @@ pub fn heading(format: Format, machine: &Machine, first: &str) {
 pub fn line(format: Format, record: &Record) {
     match format {
         Format::Table => say(row(record)),
-        Format::Jsonl => say(record.to_json()),
+        Format::Jsonl => say(json(record)),
         Format::Csv => say(csv(record)),
     }
 }
 
+/// As a line of JSON.
+pub fn json(record: &Record) -> String {
+    serde_json::to_string(record).expect("its keys are names")
+}
+
 fn row(record: &Record) -> String {
-    let times = &record.times;
+    let or_none = |text: Option<String>| text.unwrap_or("-".to_owned());
     format!(
-        "{:<28} {:<26} {:>10} {:>10} {:>6.1}% {:>8} {:>7} {:>8} {:>6}",
-        record.name,
-        record.shape,
-        seconds(times.median_s),
-        seconds(times.p95_s),
-        100.0 * times.spread(),
-        giga(record.flops_per_s()),
-        giga(record.bytes_per_s()),
-        record.of_ceiling().map_or("-".to_owned(), |part| format!("{:.0}%", 100.0 * part)),
-        record.model_calls.map_or("-".to_owned(), |calls| calls.to_string()),
+        "{:<46} {:>5} {:>9} {:>9} {:>5.1}% {:>8} {:>6} {:>8} {:>8} {:>5}",
+        record.what,
+        record.batch,
+        seconds(record.median()),
+        seconds(record.quantile(0.95)),
+        100.0 * record.spread(),
+        or_none(record.flops_per_s().map(giga)),
+        or_none(record.bytes_per_s().map(giga)),
+        or_none(record.of_ceiling().map(|part| format!("{:.0}%", 100.0 * part))),
+        or_none(record.peak_bytes.map(|bytes| format!("{:.0} MB", bytes as f64 * 1e-6))),
+        or_none(record.model_calls.map(|calls| calls.to_string())),
     )
 }
 
-fn giga(per_second: Option<f64>) -> String {
-    per_second.map_or("-".to_owned(), |rate| format!("{:.1}", rate * 1e-9))
+fn giga(per_second: f64) -> String {
+    format!("{:.1}", per_second * 1e-9)
 }
 
 /// Four figures and a unit.
@@ -84,26 +89,25 @@ pub fn seconds(seconds: f64) -> String {
 
 fn csv(record: &Record) -> String {
     let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
-    let Record { times, machine, .. } = record;
     [
-        quoted(&record.bench),
-        quoted(&record.name),
-        quoted(&record.shape),
-        quoted(&record.device),
+        quoted(&record.engine),
+        quoted(&record.version),
+        quoted(record.commit.as_deref().unwrap_or_default()),
+        quoted(&record.what),
+        record.batch.to_string(),
         quoted(&record.dtype),
+        quoted(&record.device),
         record.threads.to_string(),
-        times.iterations.to_string(),
-        times.best_s.to_string(),
-        times.median_s.to_string(),
-        times.p95_s.to_string(),
-        times.spread().to_string(),
+        record.seconds.len().to_string(),
+        record.best().to_string(),
+        record.median().to_string(),
+        record.quantile(0.95).to_string(),
+        record.spread().to_string(),
         number(record.flops_per_s()),
         number(record.bytes_per_s()),
         number(record.of_ceiling()),
-        number(record.peak_memory.map(|bytes| bytes as f64)),
-        number(record.model_calls.map(|calls| calls as f64)),
-        quoted(&machine.cpu),
-        quoted(machine.commit.as_deref().unwrap_or_default()),
+        number(record.peak_bytes.map(|bytes| bytes as f64)),
+        quoted(&record.machine.cpu),
     ]
     .join(",")
 }

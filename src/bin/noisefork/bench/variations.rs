@@ -8,7 +8,7 @@ use noisefork::ops::Backend;
 use noisefork::sampling::{Profile, Sampler, Scheduler, Variations};
 use noisefork::tensor::{Shaped, Tensor};
 
-use super::case::Case;
+use super::case::{Case, extents};
 use super::suite::{Common, Dtype, Suite};
 use crate::device::Device;
 use crate::inputs::Inputs;
@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let (what, expected) = ("device", "cpu: nothing else is measured yet".into());
         return Err(Error::Value { op: "bench", what, expected, got: arguments.inputs.device.to_string() });
     }
-    Suite::run("variations", &arguments.common, |suite| match arguments.common.dtype {
+    Suite::run(&arguments.common, |suite| match arguments.common.dtype {
         Dtype::F32 => measure(suite, arguments, Cpu::new()),
         Dtype::Bf16 => measure(suite, arguments, Cpu::bf16()),
     })
@@ -64,9 +64,10 @@ fn measure<B: Backend>(suite: &mut Suite<'_>, arguments: &Arguments, backend: B)
     let stages = [node.composition()?, node.variation()?];
     let plans = stages.iter().map(|stage| stage.plan(&model.sampling)).collect::<Result<Vec<_>>>()?;
     let model_calls = plans.iter().flatten().map(|plan| plan.program().model_calls()).sum();
+    let (model_name, item) = (inputs.model_name(), extents(&latent.shape()[1..]));
     let case = Case {
-        name: format!("{steps} steps, strength {variation_strength}"),
-        shape: latent.shape().to_string(),
+        what: format!("variations {model_name} {item}, {steps} steps, strength {variation_strength}"),
+        batch: latent.shape()[0],
         parts: 1,
         flops: None,
         bytes: None,
