@@ -1,0 +1,147 @@
+"""Engines in turns: what they took, for people and as records.
+
+Each round runs every engine once, in a process of its own, so that whatever else the machine is busy with meets all
+of them, and memory is each one's own. An engine's process prints a line of JSON for every case: `what`, `batch`,
+`seconds` of each pass after a first one that is not counted, and `peak_bytes`: part of a record, whose schema
+record/README.md has. Ours prints whole ones.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections import defaultdict
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from statistics import geometric_mean, median
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+ENGINES = HERE / "engines"
+PROGRAMS = ROOT / "target/rivals/release"
+OURS = ROOT / "target/release/noisefork"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A program, and what its records say of it. `cases`: it is told which cases ours had."""
+
+    name: str
+    form: str
+    version: str
+    dtype: str
+    command: tuple
+    cases: bool = False
+
+    def __str__(self):
+        return ", ".join(filter(None, [f"{self.name} {self.version}", self.form, self.dtype]))
+
+
+def in_python(name, form, package, dtype, program, *arguments, cases=False):
+    return Engine(name, form, metadata.version(package), dtype, python(program, *arguments), cases)
+
+
+def python(program, *arguments):
+    return (sys.executable, ENGINES / program, *map(str, arguments))
+
+
+def in_rust(name, form, package, dtype, program, *arguments, cases=False):
+    locked = tomllib.loads((HERE / "rust/Cargo.lock").read_text())["package"]
+    version = next(entry["version"] for entry in locked if entry["name"] == package)
+    return Engine(name, form, version, dtype, (PROGRAMS / program, *map(str, arguments)), cases)
+
+
+def ours(dtype, *command):
+    command = (OURS, "bench", *map(str, command), "--dtype", dtype, "--format", "jsonl")
+    return Engine("noisefork", "", own_version(), dtype, command)
+
+
+def own_version():
+    return tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
+
+
+def build(rust=False):
+    """Builds ours, and where they take part the rivals in Rust."""
+    command = ["cargo", "build", "--release", "--locked", "--quiet"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    if rust:
+        subprocess.run(command, cwd=HERE / "rust", check=True)
+
+
+def parser(description):
+    options = argparse.ArgumentParser(description=description.splitlines()[0])
+    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--rounds", type=int, default=2, help="how often each engine has its turn")
+    options.add_argument("--passes", type=int, default=3, help="how often each is timed in a turn")
+    options.add_argument("--engines", nargs="*", default=[""], help="only rivals with one of these words")
+    options.add_argument("--record", type=Path, help="a file that the records are added to")
+    return options
+
+
+def take(own, rivals, options):
+    """Runs the engines in turns, ours first, writes down what they took, and prints it."""
+    engines = [own, *(rival for rival in rivals if any(word in str(rival) for word in options.engines))]
+    turns = []
+    for _ in range(options.rounds):
+        for engine in engines:
+            cases = [line["what"] for line in turns[0][1]] if engine.cases else []
+            lines = run(engine, cases, options.threads)
+            turns.append((engine, lines))
+            if options.record:
+                record(engine, lines, options)
+    table(engines, turns)
+
+
+def run(engine, cases, threads):
+    """The lines of an engine's turn; none, and a word about it, if it fails."""
+    environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")}
+    turn = subprocess.run([*engine.command, *cases], capture_output=True, text=True, env=environment)
+    if turn.returncode != 0:
+        print(f"{engine} failed: {turn.stderr.strip()[-500:]}", file=sys.stderr)
+        return []
+    return [json.loads(line) for line in turn.stdout.splitlines() if line.startswith("{")]
+
+
+def record(engine, lines, options):
+    """Adds the lines of a turn to the file, each with what is known of the engine and of the machine."""
+    about = {"engine": engine.name, "form": engine.form, "version": engine.version, "dtype": engine.dtype}
+    here = json.loads(subprocess.run([OURS, "bench", "machine"], capture_output=True, check=True).stdout)
+    here |= {"device": "cpu", "threads": options.threads}
+    with options.record.open("a") as file:
+        file.writelines(json.dumps(about | here | line) + "\n" for line in lines)
+
+
+def table(engines, turns):
+    """For every case of ours the engines' best and median passes, and how many times ours that is."""
+    passes, peaks = defaultdict(list), defaultdict(int)
+    for engine, lines in turns:
+        for line in lines:
+            case = engine, line["what"], line["batch"]
+            passes[case] += line["seconds"]
+            peaks[case] = max(peaks[case], line["peak_bytes"] or 0)
+    width = max(len(str(engine)) for engine in engines)
+    own, ratios = engines[0], defaultdict(list)
+    for what, batch in dict.fromkeys((line["what"], line["batch"]) for line in turns[0][1]):
+        print(f"{what}, batch {batch}")
+        mine = passes[own, what, batch]
+        for engine in engines:
+            case = engine, what, batch
+            if case not in passes:
+                continue
+            best, middle = min(passes[case]), median(passes[case])
+            ratio = best / min(mine), middle / median(mine)
+            ratios[engine].append(ratio)
+            times = f"{best * 1e3:11.3f} ms, median {middle * 1e3:11.3f} ms"
+            print(f"  {engine!s:{width}} {times}: {times_ours(*ratio)}, peak {peaks[case] / 1e9:4.1f} GB")
+    print("geometric means")
+    for engine in engines[1:]:
+        if ratios[engine]:
+            means = [geometric_mean(side) for side in zip(*ratios[engine], strict=True)]
+            print(f"  {engine!s:{width}} {times_ours(*means)}, {len(ratios[engine])} cases")
+
+
+def times_ours(best, middle):
+    return f"{best:6.2f} times ours, medians {middle:6.2f}"
