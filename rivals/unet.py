@@ -7,7 +7,7 @@ import turns
 
 
 def rivals(dtype, batch, passes):
-    for form in ("eager", "channels last", "compile"):
+    for form in ("eager", "channels last", "compiled"):
         yield turns.in_python("torch", form, "torch", dtype, "unet_torch.py", form, dtype, batch, passes)
     yield turns.in_python(
         "OpenVINO", "", "openvino", dtype, "unet_torch.py", "OpenVINO", dtype, batch, passes

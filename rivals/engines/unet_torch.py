@@ -1,6 +1,6 @@
 """The SD 1.5 UNet of diffusers, random weights: python unet_torch.py FORM DTYPE BATCH PASSES
 
-FORM is one of FORMS below: eager, channels last, compile, or OpenVINO, which is given the same model.
+FORM is one of FORMS below: eager, channels last, compiled, or OpenVINO, which is given the same model.
 """
 
 import os
@@ -52,7 +52,7 @@ class Sample(torch.nn.Module):
         return self.unet(x, timestep, context, return_dict=False)[0]
 
 
-FORMS = {"eager": eager, "channels last": channels_last, "compile": compiled, "OpenVINO": openvino}
+FORMS = {"eager": eager, "channels last": channels_last, "compiled": compiled, "OpenVINO": openvino}
 
 
 @torch.inference_mode()
