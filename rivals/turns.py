@@ -135,12 +135,16 @@ def table(engines, turns):
             ratio = best / min(mine), middle / median(mine)
             ratios[engine].append(ratio)
             times = f"{best * 1e3:11.3f} ms, median {middle * 1e3:11.3f} ms"
-            print(f"  {engine!s:{width}} {times}: {times_ours(*ratio)}, peak {peaks[case] / 1e9:4.1f} GB")
+            print(f"  {engine!s:{width}} {times}: {times_ours(*ratio)}{peak(peaks[case])}")
     print("geometric means")
     for engine in engines[1:]:
         if ratios[engine]:
             means = [geometric_mean(side) for side in zip(*ratios[engine], strict=True)]
             print(f"  {engine!s:{width}} {times_ours(*means)}, {len(ratios[engine])} cases")
+
+
+def peak(bytes):
+    return f", peak {bytes / 1e9:4.1f} GB" if bytes else ""
 
 
 def times_ours(best, middle):

@@ -18,8 +18,8 @@ def seconds(work):
     return time.perf_counter() - start
 
 
-def report(what, batch, seconds):
-    line = {"what": what, "batch": batch, "seconds": seconds, "peak_bytes": peak_bytes()}
+def report(what, batch, seconds, **more):
+    line = {"what": what, "batch": batch, "seconds": seconds, "peak_bytes": peak_bytes()} | more
     print(json.dumps(line), flush=True)
 
 
