@@ -15,8 +15,7 @@ import measure
 import sd15
 
 FOLDER = Path(__file__).parents[2] / "target/rivals/sd15"
-PARTS = {"diffusion_model_path": "unet", "clip_l_path": "text_encoder", "taesd_path": "autoencoder_tiny"}
-FILES = {option: FOLDER / f"{part}.safetensors" for option, part in PARTS.items()}
+MODEL, AUTOENCODER = FOLDER / "model.safetensors", FOLDER / "autoencoder_tiny.safetensors"
 
 
 def write_weights():
@@ -25,10 +24,14 @@ def write_weights():
     from diffusers import AutoencoderTiny, UNet2DConditionModel
     from safetensors.torch import save_file
 
+    def halves(tensors, prefix=""):
+        return {prefix + name: tensor.half().contiguous() for name, tensor in tensors.items()}
+
+    torch.manual_seed(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    parts = [UNet2DConditionModel(**sd15.UNET).state_dict(), text_encoder(), AutoencoderTiny().state_dict()]
-    for file, tensors in zip(FILES.values(), parts):
-        save_file({name: tensor.to(torch.float16).contiguous() for name, tensor in tensors.items()}, file)
+    save_file(halves(AutoencoderTiny().state_dict()), AUTOENCODER)
+    unet = halves(UNet2DConditionModel(**sd15.UNET).state_dict(), "unet.")
+    save_file(unet | halves(text_encoder(), "te."), MODEL)
 
 
 def text_encoder():
@@ -61,13 +64,13 @@ def text_encoder():
 
 def main():
     kind, passes, *options = sys.argv[1:]
-    if not all(file.exists() for file in FILES.values()):
+    if not MODEL.exists():
         # By another process, whose memory does not count as this one's.
         subprocess.run([sys.executable, __file__, "write"], check=True)
 
     from stable_diffusion_cpp import StableDiffusion
 
-    files = {option: str(file) for option, file in FILES.items()}
+    files = {"model_path": str(MODEL), "taesd_path": str(AUTOENCODER)}
     threads = int(os.environ["OMP_NUM_THREADS"])
     switched_on = dict.fromkeys(options, True)
     model = StableDiffusion(
