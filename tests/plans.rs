@@ -8,10 +8,11 @@ use std::thread;
 
 use half::bf16;
 use noisefork::cpu::{Compute, Cpu};
+use noisefork::error::Error;
 use noisefork::ops::Backend;
 use noisefork::sampling::{Betas, Branch, Denoiser, KSampler, Model, ModelSampling, Profile, Variations};
 use noisefork::tensor::{DType, Shaped, Tensor};
-use noisefork::trace::{Sketch, Table, Traced};
+use noisefork::trace::{Event, Inputs, Replay, Table, Traced};
 use noisefork::unet::{Plan, Prompt, UNet, UNetDenoiser};
 
 const TOKENS: usize = 7;
@@ -136,15 +137,8 @@ fn a_trace_accounts_for_a_run() {
     for part in ["conv2d", "halved", "doubled", "group_norm", "SiLU", "attention", "GEGLU", "concat"] {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
-    // A sketch tells all of it without computing any.
-    let sketched = load(Traced::new(Sketch(DType::F32)));
-    let mut plan = sketched.plan(2, [16, 16], TOKENS).unwrap();
-    let prepared = sketched.prepare(&noise([1, TOKENS, width], 1), 2, None).unwrap();
-    let at = sketched.times(&[[900.0]], &prepared).unwrap();
-    let outline = sketched.backend().upload(&Tensor::zeros(plan.shape())).unwrap();
-    sketched.backend().take();
-    plan.forward(&outline, &at, 0, &prepared).unwrap();
-    let foreseen = sketched.backend().take();
+    // The configuration tells all of it without computing any.
+    let foreseen = unet.config().operations(DType::F32, 2, [16, 16], TOKENS).unwrap();
     assert_eq!(foreseen.len(), events.len());
     for (foreseen, event) in foreseen.iter().zip(&events) {
         assert_eq!(
@@ -152,6 +146,21 @@ fn a_trace_accounts_for_a_run() {
             (&event.operation, event.flops, event.bytes)
         );
     }
+
+    // And each can be run again alone.
+    let replayed = Traced::new(Cpu::new());
+    for Event { operation, .. } in &events {
+        let inputs = Inputs::normal(operation, 1).unwrap();
+        Replay::new(&replayed, operation.clone(), &inputs).unwrap().run().unwrap();
+    }
+    let again = replayed.take();
+    assert!(events.iter().map(|event| &event.operation).eq(again.iter().map(|event| &event.operation)));
+    let (Some(first), Some(last)) = (events.first(), events.last()) else { panic!("nothing ran") };
+    let others = Inputs::normal(&last.operation, 1).unwrap();
+    assert!(matches!(
+        Replay::new(&replayed, first.operation.clone(), &others).map(|_| ()),
+        Err(Error::Value { op: "replay", .. })
+    ));
 
     // And it changes nothing.
     let plain = load(Cpu::new());

@@ -7,6 +7,7 @@ mod config;
 mod denoiser;
 mod from_weights;
 mod layout;
+mod outline;
 mod plan;
 mod preset;
 

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::collections::HashSet;
 
 use clap::Args;
 use noisefork::cpu::Cpu;
@@ -8,7 +8,7 @@ use noisefork::tensor::DType;
 use noisefork::trace::{Event, Inputs, Operation, Replay, Sketch, Traced};
 
 use super::case::Case;
-use super::preset::Subject;
+use super::preset::{Subject, TOKENS};
 use super::suite::{Common, Dtype, Suite};
 
 /// Measure each operation of a step of a UNet by itself; caches can lead past the ceiling that memory sets
@@ -49,29 +49,23 @@ fn all<B: Backend>(suite: &mut Suite<'_>, arguments: &Arguments, backend: &B, dt
 
 /// Each operation of a denoising step once, and what a sampler does to the latent before and after.
 fn step(subject: &Subject, dtype: DType) -> Result<Vec<Event>> {
-    let backend = Arc::new(Traced::new(Sketch(dtype)));
-    let side = subject.side()?;
-    let mut ready = subject.ready(backend.clone(), None)?;
-    backend.take();
-    ready.forward()?;
-    let latent = [subject.batch, ready.unet.config().in_channels(), side, side].into();
-    let answer = [subject.batch, side, side, ready.unet.config().out_channels()].into();
+    let (config, side) = (subject.preset.config(), subject.side()?);
+    let mut events = config.operations(dtype, subject.batch, [side, side], TOKENS)?;
+    let latent = [subject.batch, config.in_channels(), side, side].into();
     let around = [
         Operation::Enter { parts: vec![latent], copies: 1 },
-        Operation::Leave { x: answer, branches: 1 },
+        Operation::Leave { x: [subject.batch, side, side, config.out_channels()].into(), branches: 1 },
         // As many terms as a step of `dpmpp_2m_sde` has.
         Operation::Combine { y: latent, terms: 4 },
         Operation::Blend { y: latent, mask: [1, 1, side, side].into() },
     ];
+    let sketch = Traced::new(Sketch(dtype));
     for operation in around {
         let inputs = Inputs::normal(&operation, 1)?;
-        Replay::new(&*backend, operation, &inputs)?.run()?;
+        Replay::new(&sketch, operation, &inputs)?.run()?;
     }
-    let mut once: Vec<Event> = Vec::new();
-    for event in backend.take() {
-        if once.iter().all(|seen| seen.operation != event.operation) {
-            once.push(event);
-        }
-    }
-    Ok(once)
+    events.append(&mut sketch.take());
+    let mut seen = HashSet::new();
+    events.retain(|event| seen.insert(event.operation.clone()));
+    Ok(events)
 }

@@ -12,7 +12,7 @@ use noisefork::tensor::{Shape, Tensor};
 use noisefork::unet::{Added, Conditioning, Config, Plan, Preset, Prompt, Times, UNet};
 
 /// Tokens of an encoded prompt.
-const TOKENS: usize = 77;
+pub const TOKENS: usize = 77;
 /// Width of a pooled text.
 const POOLED: usize = 1280;
 /// Pixels to a side of a latent's value.
@@ -65,7 +65,7 @@ impl Subject {
         let times = unet.times(&[[500.0]], &conditioning)?;
         let plan = unet.plan(self.batch, [side, side], TOKENS)?;
         let x = backend.upload(&normal(plan.shape(), 2)?)?;
-        Ok(Ready { unet, plan, x, times, conditioning })
+        Ok(Ready { plan, x, times, conditioning })
     }
 
     /// A prompt that means nothing, for such a UNet.
@@ -82,7 +82,6 @@ impl Subject {
 
 /// A UNet with everything that an answer takes.
 pub struct Ready<B: Backend> {
-    pub unet: Arc<UNet<B>>,
     pub plan: Plan<B>,
     x: B::Tensor,
     times: Times<B>,

@@ -1,0 +1,77 @@
+//! Records of one day, their rounds taken together.
+
+use std::fs;
+use std::path::Path;
+
+use crate::record::Record;
+
+/// Each measurement once, with the passes of all its rounds, in the order in which they were first taken.
+pub struct Records(Vec<Record>);
+
+impl Records {
+    /// Those in the newest of the folders `MACHINE/DATE`; none if there is no folder.
+    pub fn newest(root: &Path) -> Self {
+        let folders = |path: &Path| {
+            let entries = fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path());
+            entries.filter(|path| path.is_dir()).collect::<Vec<_>>()
+        };
+        let dates: Vec<_> = folders(root).iter().flat_map(|machine| folders(machine)).collect();
+        let Some(newest) = dates.into_iter().max_by_key(|date| date.file_name().unwrap().to_owned()) else {
+            return Records(Vec::new());
+        };
+        let mut files: Vec<_> = fs::read_dir(newest).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
+        files.sort();
+        let mut lines = Vec::new();
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            for (line, number) in text.lines().zip(1..) {
+                let record: Record = serde_json::from_str(line)
+                    .unwrap_or_else(|error| panic!("{}:{number}: {error}", file.display()));
+                let sound = |seconds: &f64| seconds.is_finite() && *seconds > 0.0;
+                assert!(!record.seconds.is_empty() && record.seconds.iter().all(sound), "{}", file.display());
+                lines.push(record);
+            }
+        }
+        Self::of(lines)
+    }
+
+    pub fn of(lines: Vec<Record>) -> Self {
+        let mut records: Vec<Record> = Vec::new();
+        for line in lines {
+            match records.iter_mut().find(|record| record.key() == line.key()) {
+                None => records.push(line),
+                Some(record) => {
+                    // Its operations and ceiling are those of the round with the fastest pass.
+                    if line.best() < record.best() {
+                        (record.parts, record.ceiling) = (line.parts, line.ceiling);
+                    }
+                    record.peak_bytes = record.peak_bytes.max(line.peak_bytes);
+                    record.seconds.extend(line.seconds);
+                }
+            }
+        }
+        Records(records)
+    }
+
+    pub fn all(&self) -> &[Record] {
+        &self.0
+    }
+
+    /// The crate's own, of a kind, that is with such a beginning of what was done, on all threads that any was measured on.
+    pub fn ours(&self, kind: &str) -> impl Iterator<Item = &Record> {
+        let threads = self.0.iter().map(|record| record.threads).max().unwrap_or(0);
+        self.0.iter().filter(move |record| {
+            record.engine == "noisefork" && record.what.starts_with(kind) && record.threads == threads
+        })
+    }
+
+    /// What other engines took for the same.
+    pub fn rivals(&self, ours: &Record) -> impl Iterator<Item = &Record> {
+        self.0.iter().filter(|record| {
+            record.engine != "noisefork"
+                && (&record.what, record.batch, &record.dtype, &record.device, record.threads)
+                    == (&ours.what, ours.batch, &ours.dtype, &ours.device, ours.threads)
+        })
+    }
+}

@@ -1,0 +1,313 @@
+//! Tables by their names.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use crate::record::{Part, Record};
+use crate::records::Records;
+
+/// The table of a name, or that nothing is recorded for it.
+pub fn named(name: &str, records: &Records) -> String {
+    let table = match name {
+        "machine" => machine(records),
+        "unet" => beside(records, "unet ", true),
+        "noise" => beside(records, "", false),
+        "samplers" => beside(records, "sampler ", false),
+        "operations" => kinds(records),
+        "every operation" => beside_operations(records),
+        "every sampler" => samplers(records),
+        "parts" => steps(records, by_operation, usize::MAX),
+        "costly shapes" => steps(records, <[Part]>::to_vec, 20),
+        "batches" => batches(records),
+        "sizes" => sizes(records),
+        "threads" => threads(records),
+        _ => panic!("no table is called {name:?}"),
+    };
+    if table.is_empty() { "Nothing is recorded.\n".to_owned() } else { table }
+}
+
+/// Three figures and a unit.
+pub fn seconds(seconds: f64) -> String {
+    let (scaled, unit) = match seconds {
+        s if s < 0.9995e-3 => (s * 1e6, "µs"),
+        s if s < 0.9995 => (s * 1e3, "ms"),
+        s => (s, "s"),
+    };
+    let digits = 2usize.saturating_sub(scaled.max(1.0).log10().floor() as usize);
+    format!("{scaled:.digits$} {unit}")
+}
+
+/// How often one is the other: two figures at least.
+fn times(ratio: f64) -> String {
+    let digits = if ratio < 9.95 { 2 } else { 0 };
+    format!("{ratio:.digits$}×")
+}
+
+/// A table of columns, the first one of words, the others of figures; nothing if there is no row.
+fn table(columns: &[String], rows: &[Vec<String>]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let marks: Vec<&str> = (0..columns.len()).map(|at| if at == 0 { "---" } else { "---:" }).collect();
+    let rows: String = rows.iter().map(|row| line(row)).collect();
+    format!("{}|{}|\n{rows}", line(columns), marks.join("|"))
+}
+
+fn columns<const N: usize>(names: [&str; N]) -> Vec<String> {
+    names.map(str::to_owned).to_vec()
+}
+
+fn machine(records: &Records) -> String {
+    let Some(first) = records.all().first() else { return String::new() };
+    let (machine, commits) =
+        (&first.machine, records.all().iter().filter_map(|record| record.commit.as_deref()));
+    let commits: BTreeSet<&str> = commits.collect();
+    let memory = machine
+        .memory
+        .map_or(String::new(), |bytes| format!(", {:.0} GiB", bytes as f64 / f64::from(1 << 30)));
+    let threads: BTreeSet<String> = records.ours("").map(|record| record.threads.to_string()).collect();
+    let passes = records.all().iter().map(|record| record.seconds.len());
+    let ceilings = ["f32", "bf16"].map(|dtype| {
+        let of = |record: &Record| (record.dtype == dtype).then_some(record.ceiling?.flops_per_s);
+        records.all().iter().filter_map(of).fold(0.0, f64::max) * 1e-9
+    });
+    let bytes =
+        records.all().iter().filter_map(|record| Some(record.ceiling?.bytes_per_s)).fold(0.0, f64::max);
+    format!(
+        "{}, {} threads used{memory}, at best {:.0} GFLOP/s in f32, {:.0} in bf16, {:.0} GB/s; commit {}. Each time is the best of {} \
+         to {} passes.\n",
+        machine.cpu,
+        threads.into_iter().collect::<Vec<_>>().join(" and "),
+        ceilings[0],
+        ceilings[1],
+        bytes * 1e-9,
+        commits.into_iter().collect::<Vec<_>>().join(", "),
+        passes.clone().min().unwrap_or(0),
+        passes.max().unwrap_or(0),
+    )
+}
+
+/// An engine as a column is headed.
+fn engine(record: &Record) -> String {
+    let form = if record.form.is_empty() { String::new() } else { format!(", {}", record.form) };
+    format!("{} {}{form}", record.engine, record.version)
+}
+
+/// The engines beside ours in some records, each once.
+fn engines<'r>(records: &'r Records, ours: &[&'r Record]) -> Vec<String> {
+    let mut engines = Vec::new();
+    for rival in ours.iter().flat_map(|ours| records.rivals(ours)) {
+        let engine = engine(rival);
+        if !engines.contains(&engine) {
+            engines.push(engine);
+        }
+    }
+    engines
+}
+
+/// Ours of a kind that some other engine did too: of no kind in particular, noise.
+fn shared<'r>(records: &'r Records, kind: &str) -> Vec<&'r Record> {
+    let noise = |record: &&Record| ["randn ", "brownian "].iter().any(|noise| record.what.starts_with(noise));
+    let wanted = |record: &&Record| !kind.is_empty() || noise(record);
+    records.ours(kind).filter(wanted).filter(|ours| records.rivals(ours).next().is_some()).collect()
+}
+
+/// A row for each measurement: ours, and what every other engine took, as a time and a multiple of ours.
+fn beside(records: &Records, kind: &str, memory: bool) -> String {
+    let ours = shared(records, kind);
+    let engines = engines(records, &ours);
+    let gigabytes = |record: &Record| match record.peak_bytes {
+        Some(bytes) if memory => format!(", {:.1} GB", bytes as f64 * 1e-9),
+        _ => String::new(),
+    };
+    let row = |ours: &&Record| {
+        let own = format!("{}{}", seconds(ours.best()), gigabytes(ours));
+        let others = engines.iter().map(|name| {
+            let rival = records.rivals(ours).find(|rival| engine(rival) == *name);
+            rival.map_or("–".to_owned(), |rival| {
+                let (took, ratio) = (seconds(rival.best()), times(rival.best() / ours.best()));
+                format!("{took} ({ratio}){}", gigabytes(rival))
+            })
+        });
+        let what = ours.what.trim_start_matches(kind);
+        let what = format!("{what}, batch {}, {}", ours.batch, ours.dtype);
+        [what, own].into_iter().chain(others).collect()
+    };
+    let heads: Vec<String> = columns(["", "here"]).into_iter().chain(engines.clone()).collect();
+    table(&heads, &ours.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The names of operations that are measured by themselves.
+const OPERATIONS: [&str; 6] = ["conv2d", "linear", "attention", "group_norm", "layer_norm", "concat"];
+
+/// How many times ours each engine takes for the operations of a UNet: geometric means over their shapes.
+fn kinds(records: &Records) -> String {
+    let all: Vec<&Record> = OPERATIONS.iter().flat_map(|name| shared(records, &format!("{name} "))).collect();
+    let engines = engines(records, &all);
+    let mut rows = Vec::new();
+    for dtype in ["f32", "bf16"] {
+        for name in OPERATIONS {
+            let of_kind =
+                |record: &&&Record| record.dtype == dtype && record.what.split(' ').next() == Some(name);
+            let ours: Vec<&&Record> = all.iter().filter(of_kind).collect();
+            if ours.is_empty() {
+                continue;
+            }
+            let mean = |engine_name: &String| {
+                let logarithms: Vec<f64> = ours
+                    .iter()
+                    .filter_map(|ours| {
+                        let rival = records.rivals(ours).find(|rival| engine(rival) == *engine_name)?;
+                        Some((rival.best() / ours.best()).ln())
+                    })
+                    .collect();
+                let mean = (logarithms.iter().sum::<f64>() / logarithms.len() as f64).exp();
+                if logarithms.is_empty() {
+                    "–".to_owned()
+                } else {
+                    format!("{} of {}", times(mean), logarithms.len())
+                }
+            };
+            rows.push([format!("{name}, {dtype}")].into_iter().chain(engines.iter().map(mean)).collect());
+        }
+    }
+    table(&columns([""]).into_iter().chain(engines.clone()).collect::<Vec<_>>(), &rows)
+}
+
+fn beside_operations(records: &Records) -> String {
+    let tables = OPERATIONS.iter().map(|name| (name, beside(records, &format!("{name} "), false)));
+    let tables = tables.filter(|(_, table)| !table.is_empty());
+    tables.map(|(name, table)| format!("### {name}\n\n{table}")).collect::<Vec<_>>().join("\n")
+}
+
+/// What a step of each sampler costs beside the model.
+fn samplers(records: &Records) -> String {
+    let row = |record: &Record| {
+        let calls = record.model_calls.map_or("–".to_owned(), |calls| calls.to_string());
+        vec![record.what.trim_start_matches("sampler ").to_owned(), seconds(record.best()), calls]
+    };
+    let rows: Vec<_> = records.ours("sampler ").filter(|record| record.batch == 1).map(row).collect();
+    table(&columns(["", "a step", "answers in a run"]), &rows)
+}
+
+/// Parts of a step taken together by their operation, in the order of their time.
+pub fn by_operation(parts: &[Part]) -> Vec<Part> {
+    let mut operations: Vec<Part> = Vec::new();
+    for part in parts {
+        let name = part.what.split(' ').next().unwrap_or_default();
+        match operations.iter_mut().find(|operation| operation.what == name) {
+            None => operations.push(Part { what: name.to_owned(), ..part.clone() }),
+            Some(operation) => {
+                operation.calls += part.calls;
+                operation.seconds += part.seconds;
+                operation.flops += part.flops;
+                operation.bytes += part.bytes;
+            }
+        }
+    }
+    operations.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    operations
+}
+
+/// The UNets whose steps are looked into: of SD 1.5 those under guidance, of the others what there is.
+pub fn taken_apart(records: &Records) -> impl Iterator<Item = &Record> {
+    let wanted = |record: &&Record| pixels(record).is_none_or(|side| side == 512 && record.batch == 2);
+    records.ours("unet ").filter(|record| !record.parts.is_empty()).filter(wanted)
+}
+
+/// For every UNet of its own size, where its fastest step's time went.
+fn steps(records: &Records, parts: fn(&[Part]) -> Vec<Part>, most: usize) -> String {
+    let mut text = String::new();
+    for record in taken_apart(records) {
+        let Some(ceiling) = record.ceiling else { continue };
+        let whole: f64 = record.parts.iter().map(|part| part.seconds).sum();
+        let row = |part: &Part| {
+            let rate = |amount: u64| format!("{:.0}", amount as f64 / part.seconds * 1e-9);
+            vec![
+                part.what.clone(),
+                part.calls.to_string(),
+                seconds(part.seconds),
+                format!("{:.1} %", 100.0 * part.seconds / whole),
+                rate(part.flops),
+                rate(part.bytes),
+                format!("{:.0} %", 100.0 * ceiling.floor(part.flops, part.bytes) / part.seconds),
+            ]
+        };
+        let heads = columns(["", "calls", "time", "share", "GFLOP/s", "GB/s", "of the ceiling"]);
+        let rows: Vec<_> = parts(&record.parts).iter().take(most).map(row).collect();
+        let (what, peak) = (record.what.trim_start_matches("unet "), ceiling.flops_per_s * 1e-9);
+        let memory = ceiling.bytes_per_s * 1e-9;
+        let _ = write!(
+            text,
+            "{}{what}, batch {}, {}, beside {peak:.0} GFLOP/s and {memory:.0} GB/s:\n\n{}",
+            if text.is_empty() { "" } else { "\n" },
+            record.batch,
+            record.dtype,
+            table(&heads, &rows)
+        );
+    }
+    text
+}
+
+/// The SD 1.5 UNet's records in both types, by what grows.
+pub fn growth<'r, K: Ord>(
+    records: impl Iterator<Item = &'r Record>,
+    grows: impl Fn(&Record) -> Option<K>,
+) -> Vec<(K, &'r Record)> {
+    let mut found: Vec<(K, &Record)> = records.filter_map(|record| Some((grows(record)?, record))).collect();
+    found.sort_by(|a, b| (&a.1.dtype, &a.0).cmp(&(&b.1.dtype, &b.0)));
+    found
+}
+
+/// The pixels to a side of a UNet's square picture.
+pub fn pixels(record: &Record) -> Option<usize> {
+    let side = record.what.strip_prefix("unet sd15 ")?.split_once('x')?.0;
+    Some(8 * side.parse::<usize>().ok()?)
+}
+
+/// Rows of what grows, each with how many times the row before it costs.
+fn grown<K: Ord + ToString>(what: &str, found: &[(K, &Record)]) -> String {
+    let row = |at: usize| {
+        let (grows, record) = &found[at];
+        let before =
+            at.checked_sub(1).map(|before| found[before].1).filter(|before| before.dtype == record.dtype);
+        vec![
+            format!("{}, {}", record.dtype, grows.to_string()),
+            seconds(record.best()),
+            seconds(record.best() / record.batch as f64),
+            before.map_or(String::new(), |before| times(record.best() / before.best())),
+        ]
+    };
+    let several = found.iter().any(|(grows, _)| found.iter().any(|(other, _)| other != grows));
+    let rows: Vec<_> = (0..if several { found.len() } else { 0 }).map(row).collect();
+    table(&columns([what, "time", "a picture", "beside the row above"]), &rows)
+}
+
+fn batches(records: &Records) -> String {
+    let one_size = |record: &Record| (pixels(record) == Some(512)).then_some(record.batch);
+    grown("batch", &growth(records.ours("unet sd15 "), one_size))
+}
+
+fn sizes(records: &Records) -> String {
+    let one_picture = |record: &Record| pixels(record).filter(|_| record.batch == 1);
+    grown("pixels to a side", &growth(records.ours("unet sd15 "), one_picture))
+}
+
+fn threads(records: &Records) -> String {
+    let ours = records.all().iter().filter(|record| record.engine == "noisefork");
+    let one = |record: &Record| (pixels(record) == Some(512) && record.batch == 1).then_some(record.threads);
+    grown("threads", &growth(ours, one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{seconds, times};
+
+    #[test]
+    fn figures_are_short() {
+        let texts = [1.234e-5, 9.996e-4, 0.0456, 0.9996, 6.554, 12.34].map(seconds);
+        assert_eq!(texts, ["12.3 µs", "1.00 ms", "45.6 ms", "1.00 s", "6.55 s", "12.3 s"]);
+        assert_eq!([0.5, 1.4449, 23.4].map(times), ["0.50×", "1.44×", "23×"]);
+    }
+}
