@@ -44,12 +44,15 @@ for dtype in f32 bf16; do
     turns ops ops --dtype "$dtype" --batch 2
     turns unet unet --dtype "$dtype" --batch 2
 done
-turns unet unet --dtype bf16 --batch 1 --engines "torch" "stable-diffusion.cpp"
+# One picture: what has no batches, and not what takes minutes to compile.
+turns unet unet --dtype bf16 --batch 1 --engines eager last OpenVINO diffusion
 
 ours samplers sampler --iterations 10
 [ -n "${QUICK:-}" ] && sizes=(256 384) batches=(4) || { sizes=(256 384 768 1024) batches=(1 4 8); }
 for batch in "${batches[@]}"; do ours growth unet --dtype bf16 --batch "$batch" --iterations "$passes"; done
 for size in "${sizes[@]}"; do ours growth unet --dtype bf16 --batch 1 --size "$size" --iterations "$passes"; done
+ours growth unet --dtype f32 --batch 1 --iterations "$passes"
+ours growth unet --dtype f32 --batch 1 --size 256 --iterations "$passes"
 ours growth unet --dtype bf16 --batch 1 --threads 1 --iterations "$passes"
 if [ -z "${QUICK:-}" ]; then
     ours growth unet --preset sd21 --dtype bf16 --batch 1 --iterations 1

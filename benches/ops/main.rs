@@ -92,9 +92,9 @@ fn bench<E: Compute>(c: &mut Criterion, batches: &[usize], tolerance: f64) {
     }
 }
 
-/// Ten passes over a batch of 8 in f32 would alone take longer than all else.
+/// In bf16 all batches are measured, which take half as long.
 fn in_f32(c: &mut Criterion) {
-    bench::<f32>(c, &[1, 2], 1e-4);
+    bench::<f32>(c, &[2], 1e-4);
 }
 
 fn in_bf16(c: &mut Criterion) {

@@ -24,7 +24,7 @@ fn costs(records: &Records) -> Option<String> {
     let mut svg = Svg::new(760.0, 320.0);
     let times = of_batch.iter().chain(&of_side).map(|(_, record)| record.best());
     let y = Axis {
-        from: 10f64.powf(times.clone().fold(f64::MAX, f64::min).log10().floor()),
+        from: times.clone().fold(f64::MAX, f64::min) / 1.3,
         to: times.fold(0.0, f64::max) * 1.3,
         logarithmic: true,
     };
@@ -121,20 +121,23 @@ fn sigmas() -> String {
             Some((name, scheduler.sigmas(&model, STEPS).ok()?))
         })
         .collect();
-    let (across, down) = (124.0, 116.0);
-    let rows = schedules.len().div_ceil(COLUMNS);
-    let mut svg = Svg::new(760.0, down * rows as f64 + 30.0);
     // Zero, where all end, has no place among logarithms.
     let above_zero = |sigmas: &[f32]| -> Vec<f64> {
         sigmas.iter().map(|&sigma| f64::from(sigma)).filter(|&sigma| sigma > 0.0).collect()
     };
+    let all: Vec<f64> = schedules.iter().flat_map(|(_, sigmas)| above_zero(sigmas)).collect();
+    let [lowest, highest] =
+        [all.iter().copied().fold(f64::MAX, f64::min), all.iter().copied().fold(0.0, f64::max)];
+    let (across, down) = (124.0, 116.0);
+    let rows = schedules.len().div_ceil(COLUMNS);
+    let mut svg = Svg::new(760.0, down * rows as f64 + 30.0);
     for ((name, own), at) in schedules.iter().zip(0..) {
         let (column, row) = (at % COLUMNS, at / COLUMNS);
         let panel = Panel {
             corner: [12.0 + across * column as f64, 24.0 + down * row as f64],
             size: [across - 20.0, down - 34.0],
             x: Axis { from: 0.0, to: STEPS as f64, logarithmic: false },
-            y: Axis { from: 0.02, to: 20.0, logarithmic: true },
+            y: Axis { from: lowest, to: highest, logarithmic: true },
         };
         let curve = |sigmas: &[f32]| -> Vec<[f64; 2]> {
             let levels = above_zero(sigmas).into_iter().zip(0..);
@@ -144,7 +147,10 @@ fn sigmas() -> String {
         svg.line(&curve(own), Some(COLOURS[0]));
         svg.text([panel.corner[0], panel.corner[1] - 6.0], Anchor::Start, "title", name);
     }
-    let foot = "σ of Stable Diffusion over 20 steps, from 20 at the top to 0.02 at the bottom, logarithmic; the others in grey";
-    svg.text([12.0, down * rows as f64 + 18.0], Anchor::Start, "faint", foot);
+    let foot = format!(
+        "σ of Stable Diffusion over {STEPS} steps, from {highest:.0} at the top to {lowest:.3} at the bottom, logarithmic; the \
+         others in grey"
+    );
+    svg.text([12.0, down * rows as f64 + 18.0], Anchor::Start, "faint", &foot);
     svg.finish()
 }

@@ -223,7 +223,10 @@ fn steps(records: &Records, parts: fn(&[Part]) -> Vec<Part>, most: usize) -> Str
         let Some(ceiling) = record.ceiling else { continue };
         let whole: f64 = record.parts.iter().map(|part| part.seconds).sum();
         let row = |part: &Part| {
-            let rate = |amount: u64| format!("{:.0}", amount as f64 / part.seconds * 1e-9);
+            let rate = |amount: u64| {
+                let rate = amount as f64 / part.seconds * 1e-9;
+                if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
+            };
             vec![
                 part.what.clone(),
                 part.calls.to_string(),
