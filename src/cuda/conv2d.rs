@@ -50,12 +50,11 @@ pub(super) fn conv2d<L: Launcher, E: Compute>(
         gated: false,
     };
     let shift = op.shift.as_ref().map(|shift| {
-        let stride = shift.table.shape().channels();
-        let first = (shift.rows.start * stride + shift.first) * size_of::<E>();
+        let first = (shift.first * size_of::<E>()) as u64;
         Shift {
-            pointer: shift.table.pointer() + first as u64,
-            rows: product.item_rows * shift.items_per_row(items as usize),
-            stride,
+            pointer: shift.table.pointer() + first,
+            rows: product.item_rows,
+            stride: shift.table.shape().channels(),
         }
     });
     let addends = Addends { bias: op.bias, shift, residual: op.residual, activation: op.activation };

@@ -120,16 +120,13 @@ pub unsafe trait Launcher: Send + Sync {
         let _ = (pointer, bytes);
     }
 
-    /// From here on, launches and copies within the device are written down instead of done.
+    /// Has what the calling thread launches in `work`, copies within the device too, written down instead of done. What other
+    /// threads do meanwhile is done as ever.
     ///
     /// # Errors
-    /// As above.
-    fn begin_capture(&self) -> Result<()>;
-    /// What was written down since.
-    ///
-    /// # Errors
-    /// As above; also if nothing is being captured.
-    fn end_capture(&self) -> Result<Self::Graph>;
+    /// Those of `work`; [`Error::NotCapturable`] in it for what waits, allocates, or copies from the host, and for another
+    /// capture or a replay.
+    fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Self::Graph>;
     /// Does it, with the arguments that it was captured with.
     ///
     /// # Errors
@@ -152,6 +149,13 @@ pub(super) fn launch<L: Launcher>(launcher: &L, plan: &Plan, args: &[&[u8]]) -> 
     // tensors that the operation borrows. That a kernel stays within them for every shape that `check` lets through is
     // what the emulator checks, access by access.
     unsafe { launcher.launch(plan, args) }
+}
+
+/// Does again what was captured.
+pub(super) fn replay<L: Launcher>(launcher: &L, graph: &L::Graph) -> Result<()> {
+    // SAFETY: as above for each launch in it: the inputs lie where they lay when it was captured, says `Tape`, and all else
+    // that it uses outlives the graph, says whoever calls `Backend::repeat`.
+    unsafe { launcher.replay(graph) }
 }
 
 /// The memory of a launcher's device, as a pool takes it.
@@ -226,6 +230,18 @@ impl<L: Launcher> Buffer<L> {
             // SAFETY: it is live, and at least as long as the bytes.
             Block(Some((launcher, pointer))) if !bytes.is_empty() => unsafe {
                 launcher.copy_to(*pointer, bytes)
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies bytes of another to a place in this one.
+    pub(super) fn copy_from(&mut self, to: usize, other: &Self, from: usize, bytes: usize) -> Result<()> {
+        assert!(to + bytes <= self.bytes && from + bytes <= other.bytes, "shapes were compared before");
+        match (self.lease.memory(), other.lease.memory()) {
+            // SAFETY: both are live, hold that many bytes, and are two.
+            (Block(Some((launcher, here))), Block(Some((_, there)))) if bytes > 0 => unsafe {
+                launcher.copy_within(there + from as u64, here + to as u64, bytes)
             },
             _ => Ok(()),
         }

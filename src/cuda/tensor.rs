@@ -41,6 +41,12 @@ impl<L: Launcher, E: Element> DeviceTensor<L, E> {
         self.buffer.write(host.data())
     }
 
+    /// Copies so many values `from` a place in another tensor `to` one in this.
+    pub(super) fn copy_from(&mut self, to: usize, other: &Self, from: usize, values: usize) -> Result<()> {
+        let [to, from, bytes] = [to, from, values].map(|values| values * size_of::<E>());
+        self.buffer.copy_from(to, &other.buffer, from, bytes)
+    }
+
     /// Copies it to the host.
     ///
     /// # Errors

@@ -140,18 +140,20 @@ driver! {
         put(stream, state.make(Kind::Stream)?);
         Ok(())
     }
-    fn cuStreamDestroy_v2(stream: Handle) |state, stream| state.destroy(Kind::Stream, stream)
+    fn cuStreamDestroy_v2(stream: Handle) |state, stream| {
+        state.on(stream, "cuStreamDestroy")?;
+        state.destroy(Kind::Stream, stream)
+    }
     fn cuStreamSynchronize(stream: Handle) |state, stream| {
         state.on(stream, "cuStreamSynchronize")
     }
     fn cuStreamBeginCapture_v2(stream: Handle, mode: c_uint) |state, stream, _| {
         state.on(stream, "cuStreamBeginCapture")?;
-        state.capture = Some((stream as usize, Vec::new()));
+        state.captures.insert(stream as usize, Vec::new());
         Ok(())
     }
     fn cuStreamEndCapture(stream: Handle, graph: *mut Handle) |state, stream, graph| {
-        let (of, work) = state.capture.take().ok_or(INVALID_VALUE)?;
-        assert_eq!(of, stream as usize);
+        let work = state.captures.remove(&(stream as usize)).ok_or(INVALID_VALUE)?;
         let handle = state.make(Kind::Graph)?;
         state.graphs.insert(handle as usize, work);
         put(graph, handle);

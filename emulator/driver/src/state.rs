@@ -51,8 +51,8 @@ pub struct State {
     pub functions: HashMap<usize, Function>,
     /// By graph, and by what was made of one.
     pub graphs: HashMap<usize, Vec<Work>>,
-    /// The stream that is captured, and what it was told to do.
-    pub capture: Option<(usize, Vec<Work>)>,
+    /// The streams that are captured, and what each was told to do.
+    pub captures: HashMap<usize, Vec<Work>>,
     /// Live allocations and the device of each.
     memory: HashMap<u64, usize>,
 }
@@ -163,7 +163,7 @@ impl State {
             self.violation(&format!("{call} on the default stream"));
         }
         self.expect(Kind::Stream, stream)?;
-        if self.capture.as_ref().is_some_and(|(captured, _)| *captured == stream as usize) {
+        if self.captures.contains_key(&(stream as usize)) {
             self.violation(&format!("{call} on a stream that is being captured"));
             return Err(STREAM_CAPTURE_UNSUPPORTED);
         }
@@ -172,9 +172,7 @@ impl State {
 
     /// For what may be captured.
     pub fn submit(&mut self, stream: Handle, work: Work) -> std::result::Result<(), Result> {
-        if let Some((captured, list)) = &mut self.capture
-            && *captured == stream as usize
-        {
+        if let Some(list) = self.captures.get_mut(&(stream as usize)) {
             list.push(work);
             return Ok(());
         }
