@@ -51,7 +51,7 @@ struct Ready<B: Backend> {
 impl<B: Backend> Ready<B> {
     fn new(unet: &Arc<UNet<B>>, batch: usize) -> Self {
         let conditioning = conditioning(unet, batch, 1);
-        let times = unet.times(&[[900.0], [500.0], [100.0]], &conditioning).unwrap();
+        let times = unet.times(&[[900.0], [500.0]], &conditioning).unwrap();
         let plan = unet.plan(batch, SIZE, TOKENS).unwrap();
         Ready { unet: unet.clone(), plan, conditioning, times }
     }
@@ -62,7 +62,7 @@ impl<B: Backend> Ready<B> {
 
     /// Predictions at each step, as numbers.
     fn predict(&mut self, x: &B::Tensor, read: impl Fn(&B::Tensor) -> Tensor) -> Vec<Tensor> {
-        (0..3)
+        (0..2)
             .map(|step| read(self.plan.forward(x, &self.times, step, &self.conditioning).unwrap()))
             .collect()
     }
@@ -74,15 +74,15 @@ fn conditioning<B: Backend>(unet: &Arc<UNet<B>>, batch: usize, seed: u64) -> Con
 
 #[test]
 fn a_run_is_launched_at_once_and_gives_the_same_bits() {
-    for batch in [1, 3] {
+    for batch in [1, 2] {
         let mut eager = Ready::new(&load(one_by_one()), batch);
         let want = eager.predict(&eager.input(1), |y| y.read().unwrap());
         assert!(eager.plan.kernels() > 50, "{}", eager.plan.kernels());
-        assert_eq!(eager.plan.launches(), 3 * eager.plan.kernels());
+        assert_eq!(eager.plan.launches(), 2 * eager.plan.kernels());
 
         let mut graph = Ready::new(&load(Emulated::cuda(1)), batch);
         let got = graph.predict(&graph.input(1), |y| y.read().unwrap());
-        assert_eq!((graph.plan.kernels(), graph.plan.launches()), (eager.plan.kernels(), 3));
+        assert_eq!((graph.plan.kernels(), graph.plan.launches()), (eager.plan.kernels(), 2));
         assert!(got == want && want[0] != want[1], "other bits, batch {batch}");
     }
 }
@@ -109,7 +109,7 @@ fn threads_capture_on_one_device_at_once() {
     let alone = Ready::new(&unet, 1).input(1);
     let want = Ready::new(&unet, 1).predict(&alone, |y| y.read().unwrap());
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..4)
+        let threads: Vec<_> = (0..2)
             .map(|_| {
                 let unet = &unet;
                 scope.spawn(move || {
@@ -127,7 +127,7 @@ fn threads_capture_on_one_device_at_once() {
 fn run<B: Backend>(load: impl Fn() -> Arc<UNet<B>>, cfg: f64, stop_after: Option<usize>) -> Tensor {
     let ksampler = KSampler {
         profile: "counter".parse().unwrap(),
-        ..KSampler::new(5, 4, cfg, "dpmpp_2m_sde".parse().unwrap(), "karras".parse().unwrap())
+        ..KSampler::new(5, 3, cfg, "dpmpp_2m_sde".parse().unwrap(), "karras".parse().unwrap())
     };
     let unet = load();
     let sampling = ModelSampling::eps(Betas::STABLE_DIFFUSION).unwrap();
@@ -143,7 +143,7 @@ fn run<B: Backend>(load: impl Fn() -> Arc<UNet<B>>, cfg: f64, stop_after: Option
         sampling: sampling.clone(),
         latent_scale: 1.0,
     };
-    let latent = Tensor::zeros([2, 4, SIZE[0], SIZE[1]]);
+    let latent = Tensor::zeros([1, 4, SIZE[0], SIZE[1]]);
     let Some(steps) = stop_after else {
         return ksampler.sample(&mut model, &latent, &mut |_| ControlFlow::Continue(())).unwrap();
     };
@@ -154,7 +154,7 @@ fn run<B: Backend>(load: impl Fn() -> Arc<UNet<B>>, cfg: f64, stop_after: Option
     let bytes = started.snapshot().unwrap();
     let unet = load();
     let mut denoiser = denoiser(&unet);
-    let mut resumed = Run::resume(&**unet.backend(), &mut denoiser, &bytes).unwrap();
+    let resumed = Run::resume(&**unet.backend(), &mut denoiser, &bytes).unwrap();
     resumed.finish(&mut |_| ControlFlow::Continue(())).unwrap()
 }
 
@@ -164,7 +164,7 @@ fn whole_runs_have_the_same_bits_with_graphs() {
         let want = run(|| load(one_by_one()), cfg, None);
         let graphs = || load(Emulated::cuda::<f32>(2));
         assert!(run(graphs, cfg, None) == want, "cfg {cfg}");
-        assert!(run(graphs, cfg, Some(2)) == want, "cfg {cfg}, resumed");
+        assert!(run(graphs, cfg, Some(1)) == want, "cfg {cfg}, resumed");
     }
 }
 
