@@ -5,6 +5,7 @@ use noisefork::error::{Error, Result};
 use noisefork::ops::*;
 use noisefork::pool::{Pool, PooledTensor};
 use noisefork::reference::Reference;
+use noisefork::rng::{Draw, NormalDraw};
 use noisefork::tensor::{Element, Shape, Shaped, Tensor};
 
 /// What stands in an output before an operation that must not write to it.
@@ -364,6 +365,28 @@ fn blend<B: Host>(b: &B) {
     refuse(good(), mask.shape(), shape("y", "[2, 4, 3, 3]", [1, 1, 3, 3].into()));
 }
 
+fn inject<B: Host>(b: &B) {
+    let (x, other): (B::Latent, B::Latent) = (ones([2, 4, 3, 3]), ones([1, 4, 3, 3]));
+    let y = x.shape();
+    let draws =
+        [1, 2, 3, 4, 5].map(|seed| Draw::Normal(NormalDraw { key: [seed, 0], counter: [0, 0], threads: 0 }));
+    b.inject(&Inject { terms: &[(0.5, &x)], noise: (1.0, &draws[..2]) }, &mut ones(y)).unwrap();
+
+    let refuse = |terms: &[(f32, &B::Latent)], noise: (f32, &[Draw]), error| {
+        refused(y, error, |y| b.inject(&Inject { terms, noise }, y));
+    };
+    let error = shape_error("inject", "terms", "[2, 4, 3, 3]", [1, 4, 3, 3]);
+    refuse(&[(1.0, &x), (1.0, &other)], (1.0, &draws[..1]), error);
+    for (coefficient, strength, text) in [(f32::NAN, 1.0, "NaN"), (1.0, f32::INFINITY, "inf")] {
+        let error = value_error("inject", "coefficient", "finite", text);
+        refuse(&[(coefficient, &x)], (strength, &draws[..1]), error);
+    }
+    for parts in [0, 5] {
+        let error = value_error("inject", "parts of the noise", "a divisor of 72", &parts.to_string());
+        refuse(&[(1.0, &x)], (1.0, &draws[..parts]), error);
+    }
+}
+
 fn pack_and_latents<B: Host>(b: &B) {
     let expected = "[M, K] or [O, kernel, kernel, C] with kernel odd";
     for wrong in [Shape::from([6]), [6, 3, 3].into(), [6, 2, 2, 3].into(), [6, 3, 1, 3].into()] {
@@ -388,7 +411,7 @@ macro_rules! refusals {
         mod $name {
             use super::*;
             refusals! { $backend;
-                linear conv2d group_norm layer_norm attention concat rows enter leave combine blend pack_and_latents memory
+                linear conv2d group_norm layer_norm attention concat rows enter leave combine blend inject pack_and_latents memory
             }
         }
     };
