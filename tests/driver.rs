@@ -81,6 +81,8 @@ fn it_captures_and_replays() {
 fn it_takes_streams_of_others() {
     run_to_the_end("streams_of_cudarc", &[]);
     run_to_the_end("streams_of_anyone", &[]);
+    run_to_the_end("slices_of_cudarc", &[]);
+    run_to_the_end("memory_of_anyone", &[]);
 }
 
 #[test]
@@ -150,7 +152,7 @@ mod inner {
 
     use half::f16;
     use noisefork::cuda::driver::{devices, driver_version};
-    use noisefork::cuda::{Cuda, Driver, Launcher, Plan};
+    use noisefork::cuda::{Cuda, Driver, Foreign, Launcher, Layout, Plan};
     use noisefork::error::{Error, Result};
     use noisefork::ops::{Backend, Combine};
     use noisefork::tensor::{DType, Shape, Tensor};
@@ -328,7 +330,12 @@ mod inner {
             Err(Error::KernelsNotBuilt)
         });
         assert_eq!(error(fails), Error::KernelsNotBuilt);
-        let panics = || driver.capture(|| double(&driver, a, b).and_then(|()| panic!("on purpose")));
+        let panics = || {
+            driver.capture(|| {
+                double(&driver, a, b)?;
+                panic!("on purpose")
+            })
+        };
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
         write(&driver, a, &values(1)).unwrap();
         double(&driver, a, b).unwrap();
@@ -427,6 +434,67 @@ mod inner {
             let default = error(unsafe { Driver::on_raw(0, default as *mut _) });
             assert!(matches!(default, Error::Value { what: "stream", .. }), "{default:?}");
         }
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn slices_of_cudarc() {
+        let context = cudarc::driver::CudaContext::new(0).unwrap();
+        let [stream, other] = [(); 2].map(|()| context.new_stream().unwrap());
+        let gpu = Cuda::<_, f32>::new(Arc::new(Driver::on(stream.clone()).unwrap()));
+        let shape = [2, 4, 3, 8];
+        let host: Vec<f32> = (0..192).map(|i| i as f32).collect();
+        let x = stream.clone_htod(&host).unwrap();
+        let mut y = stream.clone_htod(&host).unwrap();
+        {
+            let x = gpu.slice_latent(&x, shape).unwrap();
+            let mut y = gpu.slice_latent_mut(&mut y, shape).unwrap();
+            gpu.combine(&Combine { terms: &[(2.0, &x)] }, &mut y).unwrap();
+        }
+        assert_eq!(stream.clone_dtoh(&y).unwrap(), doubled(&host));
+        // A part of one.
+        {
+            let (first, mut rest) = y.split_at_mut(96);
+            let x = gpu.slice_latent(&first.as_view(), [1, 4, 3, 8]).map(|x| x.pointer());
+            let mut y = gpu.slice_latent_mut(&mut rest, [1, 4, 3, 8]).unwrap();
+            assert_eq!(x.unwrap() + 96 * 4, y.pointer());
+            gpu.write_latent(&Tensor::zeros([1, 4, 3, 8]), &mut y).unwrap();
+        }
+        assert!(stream.clone_dtoh(&y).unwrap()[96..].iter().all(|&value| value == 0.0));
+        assert_eq!(gpu.slice_tensor(&x, shape).unwrap().read().unwrap().data(), host);
+
+        let what = |refused: Result<()>| match error(refused) {
+            Error::Value { what, .. } => what,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(what(gpu.slice_latent(&x, [1, 4, 3, 8]).map(drop)), "length");
+        assert_eq!(what(gpu.slice_latent(&x.slice(1..97), [1, 4, 3, 8]).map(drop)), "address");
+        let strange = other.clone_htod(&host).unwrap();
+        assert_eq!(what(gpu.slice_latent(&strange, shape).map(drop)), "stream");
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn memory_of_anyone() {
+        let [here, there] = [0, 1].map(|ordinal| Arc::new(Driver::new(ordinal).unwrap()));
+        let [a, b] = [&here, &there].map(|driver| driver.alloc(BYTES).unwrap());
+        let gpu = Cuda::<_, f16>::new(here.clone());
+        let (dtype, layout) = (DType::F32, Layout::ChannelsFirst);
+        let memory = |address, shape| Foreign { address, bytes: BYTES, dtype, shape, layout };
+        let all = Shape::from([3, 4, 16, 16]);
+        write(&here, a, &values(1)).unwrap();
+        {
+            // SAFETY: it is freed below.
+            let x = unsafe { gpu.foreign_latent(&memory(a, all)) }.unwrap();
+            assert_eq!(x.read().unwrap().data(), values(1));
+        }
+        let half = Shape::from([3, 4, 16, 8]);
+        // SAFETY: nothing is launched on what there is.
+        let inside = |address, shape| unsafe { gpu.foreign_latent(&memory(address, shape)) }.is_ok();
+        assert!(inside(a + 64, half) && !inside(a + 64, all) && !inside(a + 8, half));
+        assert!(!inside(b, all) && !inside(64, all));
+        free(&here, &[a]);
+        free(&there, &[b]);
     }
 
     #[test]

@@ -15,6 +15,9 @@ mod conv2d;
 #[cfg(feature = "cuda")]
 pub mod driver;
 mod enter;
+#[cfg(test)]
+mod floor;
+mod foreign;
 mod group_norm;
 mod inject;
 pub mod launch;
@@ -36,6 +39,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(feature = "cuda")]
 pub use driver::Driver;
+pub use foreign::{Foreign, Layout};
 pub use launch::{Launcher, Plan};
 pub use tape::Tape;
 pub use tensor::{Compute, DeviceTensor};

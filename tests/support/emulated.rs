@@ -96,6 +96,9 @@ unsafe impl Launcher for Emulated {
         MULTIPROCESSORS
     }
 
+    fn has(&self, address: u64, bytes: usize) -> Result<bool> {
+        self.device.has(address, bytes).map_err(refused("has"))
+    }
     fn alloc(&self, bytes: usize) -> Result<u64> {
         self.now("alloc")?;
         let device = "the emulated device".to_owned();

@@ -53,8 +53,8 @@ pub struct State {
     pub graphs: HashMap<usize, Vec<Work>>,
     /// The streams that are captured, and what each was told to do.
     pub captures: HashMap<usize, Vec<Work>>,
-    /// Live allocations and the device of each.
-    memory: HashMap<u64, usize>,
+    /// Live allocations, their bytes and the device of each.
+    memory: HashMap<u64, (usize, usize)>,
 }
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
@@ -206,12 +206,21 @@ impl State {
         const MEMORY: usize = 1 << 30;
         let pointer = if bytes > MEMORY { None } else { self.device()?.alloc(bytes) };
         let pointer = pointer.ok_or(OUT_OF_MEMORY)?;
-        self.memory.insert(pointer, self.current()?);
+        self.memory.insert(pointer, (bytes, self.current()?));
         Ok(pointer)
     }
 
+    /// Where the allocation that a pointer points into begins, its bytes and its device.
+    pub fn allocation_of(&self, pointer: u64) -> Option<(u64, usize, usize)> {
+        let holds = |&(&start, &(bytes, _)): &(&u64, &(usize, usize))| {
+            (start..start + bytes as u64).contains(&pointer)
+        };
+        self.memory.iter().find(holds).map(|(&start, &(bytes, device))| (start, bytes, device))
+    }
+
     pub fn free(&mut self, pointer: u64) -> std::result::Result<(), Result> {
-        if self.memory.get(&pointer) != Some(&self.current()?) {
+        let current = self.current()?;
+        if self.memory.get(&pointer).is_none_or(|&(_, device)| device != current) {
             self.violation("what is freed is no allocation of the current context");
             return Err(INVALID_VALUE);
         }

@@ -55,6 +55,27 @@ impl Drop for Pool {
     }
 }
 
+/// Whether these bytes are one allocation's, or part of one, on the device of this number.
+pub fn is_on_device(address: sys::CUdeviceptr, bytes: usize, ordinal: usize) -> Result<bool, DriverError> {
+    use sys::CUpointer_attribute as Attribute;
+    /// What the driver says of an address; nothing of one that is none of its own.
+    fn attribute<T: Default>(which: Attribute, address: sys::CUdeviceptr) -> Result<Option<T>, DriverError> {
+        let mut value = T::default();
+        // SAFETY: the attributes below are of the types that they are asked for.
+        match unsafe { sys::cuPointerGetAttribute((&raw mut value).cast(), which, address) } {
+            sys::CUresult::CUDA_SUCCESS => Ok(Some(value)),
+            sys::CUresult::CUDA_ERROR_INVALID_VALUE => Ok(None),
+            error => Err(DriverError(error)),
+        }
+    }
+    let device: Option<i32> = attribute(Attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address)?;
+    let start: Option<u64> = attribute(Attribute::CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, address)?;
+    let size: Option<usize> = attribute(Attribute::CU_POINTER_ATTRIBUTE_RANGE_SIZE, address)?;
+    let (Some(device), Some(start), Some(size)) = (device, start, size) else { return Ok(false) };
+    let before = address.saturating_sub(start) as usize;
+    Ok(device == ordinal as i32 && bytes <= size.saturating_sub(before))
+}
+
 /// Memory of the host that a device reads by itself: a copy out of it needs no waiting.
 #[derive(Debug)]
 pub struct Staging {

@@ -10,6 +10,7 @@ mod graph;
 mod image;
 mod kernels;
 mod memory;
+mod slice;
 mod stream;
 
 use std::ffi::c_void;
@@ -20,6 +21,7 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 
 pub use device::{Device, devices, driver_version};
 pub use graph::Graph;
+pub use slice::{SliceTensor, SliceTensorMut};
 
 use super::launch::{Launcher, Plan};
 use crate::error::{Error, Result};
@@ -191,6 +193,10 @@ unsafe impl Launcher for Driver {
 
     fn multiprocessors(&self) -> u32 {
         self.device.multiprocessors
+    }
+
+    fn has(&self, address: u64, bytes: usize) -> Result<bool> {
+        self.call("has", |_| memory::is_on_device(address, bytes, self.device.ordinal))
     }
 
     fn alloc(&self, bytes: usize) -> Result<u64> {
