@@ -4,8 +4,6 @@ use emulator::{Device, Launch};
 
 /// Schedules of a kernel that is right.
 const SCHEDULES: u64 = 60;
-/// Schedules of one that is not: it is caught under each of them.
-const SCHEDULES_OF_A_MUTANT: u64 = 20;
 
 fn device(seed: u64) -> Device {
     Device::new(80, seed)
@@ -120,6 +118,9 @@ fn what_is_right_passes_under_every_schedule() {
 #[cfg(not(sanitized))]
 mod checked {
     use super::*;
+
+    /// Schedules of a kernel that is not right: it is caught under each of them.
+    const SCHEDULES_OF_A_MUTANT: u64 = 20;
 
     /// Fails unless `mutant` is refused with these words under every schedule.
     fn caught(mutant: impl Fn(u64) -> Result<Vec<f32>, String>, words: &str) {
