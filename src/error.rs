@@ -179,6 +179,13 @@ pub enum Error {
         got: String,
     },
 
+    /// Something that waits for a device or allocates on it, in work that is being captured as a graph.
+    #[error("{op}: cannot be captured: a graph is of launches and of copies within the device")]
+    NotCapturable {
+        /// The call.
+        op: &'static str,
+    },
+
     /// The driver refused a call.
     #[error("{op}: the driver refused: {got}")]
     Driver {

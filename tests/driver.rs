@@ -71,14 +71,18 @@ fn it_copies_and_launches() {
 fn it_captures_and_replays() {
     run_to_the_end("a_graph_does_it_again", &[]);
     run_to_the_end("a_graph_keeps_what_was_freed_on_the_way", &[]);
-    run_to_the_end("captures_are_refused_out_of_order", &[]);
-    run_to_the_end("a_driver_may_go_while_it_captures", &[]);
+    run_to_the_end("what_cannot_be_captured_is_refused", &[]);
+    run_to_the_end("a_capture_may_fail_or_panic", &[]);
+    run_to_the_end("a_capture_takes_nothing_of_other_threads", &[]);
+    run_to_the_end("a_unet_is_captured_and_replayed", &[]);
 }
 
 #[test]
 fn it_takes_streams_of_others() {
     run_to_the_end("streams_of_cudarc", &[]);
     run_to_the_end("streams_of_anyone", &[]);
+    run_to_the_end("slices_of_cudarc", &[]);
+    run_to_the_end("memory_of_anyone", &[]);
 }
 
 #[test]
@@ -148,10 +152,11 @@ mod inner {
 
     use half::f16;
     use noisefork::cuda::driver::{devices, driver_version};
-    use noisefork::cuda::{Cuda, Driver, Launcher, Plan};
+    use noisefork::cuda::{Cuda, Driver, Foreign, Launcher, Layout, Plan};
     use noisefork::error::{Error, Result};
     use noisefork::ops::{Backend, Combine};
     use noisefork::tensor::{DType, Shape, Tensor};
+    use noisefork::unet::UNet;
 
     const BYTES: usize = 3 * 4096;
     const N: u32 = (BYTES / 4) as u32;
@@ -252,11 +257,12 @@ mod inner {
         let driver = Driver::new(0).unwrap();
         let [a, b, c] = [(); 3].map(|()| driver.alloc(BYTES).unwrap());
         write(&driver, a, &values(1)).unwrap();
-        driver.begin_capture().unwrap();
-        double(&driver, a, b).unwrap();
-        // SAFETY: both are allocations of `BYTES`.
-        unsafe { driver.copy_within(b, c, BYTES) }.unwrap();
-        let graph = driver.end_capture().unwrap();
+        let graph = driver.capture(|| {
+            double(&driver, a, b)?;
+            // SAFETY: both are allocations of `BYTES`.
+            unsafe { driver.copy_within(b, c, BYTES) }
+        });
+        let graph = graph.unwrap();
         // What was captured was not done: nothing has been written.
         assert!(read(&driver, c).is_err());
         for seed in 2..5 {
@@ -272,13 +278,14 @@ mod inner {
     #[ignore = "needs the emulated driver"]
     fn a_graph_keeps_what_was_freed_on_the_way() {
         let driver = Driver::new(0).unwrap();
-        let [a, b] = [(); 2].map(|()| driver.alloc(BYTES).unwrap());
-        driver.begin_capture().unwrap();
-        let between = driver.alloc(BYTES).unwrap();
-        double(&driver, a, between).unwrap();
-        double(&driver, between, b).unwrap();
-        free(&driver, &[between]);
-        let graph = driver.end_capture().unwrap();
+        let [a, between, b] = [(); 3].map(|()| driver.alloc(BYTES).unwrap());
+        let graph = driver.capture(|| {
+            double(&driver, a, between)?;
+            double(&driver, between, b)?;
+            free(&driver, &[between]);
+            Ok(())
+        });
+        let graph = graph.unwrap();
         write(&driver, a, &values(1)).unwrap();
         // SAFETY: all are alive.
         unsafe { driver.replay(&graph) }.unwrap();
@@ -291,28 +298,105 @@ mod inner {
 
     #[test]
     #[ignore = "needs the emulated driver"]
-    fn captures_are_refused_out_of_order() {
+    fn what_cannot_be_captured_is_refused() {
         let [driver, other] = [(); 2].map(|()| Driver::new(0).unwrap());
         let a = driver.alloc(BYTES).unwrap();
-        assert!(matches!(error(driver.end_capture()), Error::Driver { op: "end_capture", .. }));
-        driver.begin_capture().unwrap();
-        assert!(matches!(error(driver.begin_capture()), Error::Driver { op: "begin_capture", .. }));
-        assert!(matches!(error(write(&driver, a, &values(1))), Error::Driver { op: "copy_to", .. }));
-        let graph = driver.end_capture().unwrap();
+        let nothing = driver.capture(|| Ok(())).unwrap();
+        let refused = |op, work: &dyn Fn() -> Result<()>| {
+            assert_eq!(error(driver.capture(work)), Error::NotCapturable { op });
+        };
+        refused("copy_to", &|| write(&driver, a, &values(1)));
+        refused("copy_from", &|| read(&driver, a).map(drop));
+        refused("alloc", &|| driver.alloc(BYTES).map(drop));
+        refused("synchronize", &|| driver.synchronize());
+        refused("capture", &|| driver.capture(|| Ok(())).map(drop));
         // SAFETY: it does nothing.
-        assert!(matches!(error(unsafe { other.replay(&graph) }), Error::Driver { op: "replay", .. }));
+        refused("replay", &|| unsafe { driver.replay(&nothing) });
+        // SAFETY: it does nothing.
+        assert!(matches!(error(unsafe { other.replay(&nothing) }), Error::Driver { op: "replay", .. }));
         write(&driver, a, &values(1)).unwrap();
+        assert_eq!(read(&driver, a).unwrap(), values(1));
         free(&driver, &[a]);
     }
 
     #[test]
     #[ignore = "needs the emulated driver"]
-    fn a_driver_may_go_while_it_captures() {
+    fn a_capture_may_fail_or_panic() {
         let driver = Driver::new(0).unwrap();
-        let [a, b] = [(); 2].map(|()| driver.alloc(BYTES).unwrap());
-        driver.begin_capture().unwrap();
+        let [a, b, c] = [(); 3].map(|()| driver.alloc(BYTES).unwrap());
+        let fails = driver.capture(|| {
+            double(&driver, a, b)?;
+            free(&driver, &[c]);
+            Err(Error::KernelsNotBuilt)
+        });
+        assert_eq!(error(fails), Error::KernelsNotBuilt);
+        let panics = || {
+            driver.capture(|| {
+                double(&driver, a, b)?;
+                panic!("on purpose")
+            })
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        write(&driver, a, &values(1)).unwrap();
         double(&driver, a, b).unwrap();
+        assert_eq!(read(&driver, b).unwrap(), doubled(&values(1)));
         free(&driver, &[a, b]);
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn a_capture_takes_nothing_of_other_threads() {
+        let driver = Driver::new(0).unwrap();
+        let [a, b, c] = [(); 3].map(|()| driver.alloc(BYTES).unwrap());
+        write(&driver, a, &values(1)).unwrap();
+        let graph = driver.capture(|| {
+            double(&driver, a, b)?;
+            std::thread::scope(|scope| {
+                // On the same stream, at once.
+                let other = scope.spawn(|| {
+                    double(&driver, a, c).unwrap();
+                    assert_eq!(read(&driver, c).unwrap(), doubled(&values(1)));
+                });
+                other.join().unwrap();
+            });
+            Ok(())
+        });
+        let graph = graph.unwrap();
+        write(&driver, c, &values(2)).unwrap();
+        // SAFETY: all are alive.
+        unsafe { driver.replay(&graph) }.unwrap();
+        assert_eq!(read(&driver, b).unwrap(), doubled(&values(1)));
+        assert_eq!(read(&driver, c).unwrap(), values(2));
+        free(&driver, &[a, b, c]);
+    }
+
+    /// On two devices from two threads, each of which has a plan for each.
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn a_unet_is_captured_and_replayed() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/unet_sd15");
+        let unets = [0, 1].map(|ordinal| {
+            let driver = Arc::new(Driver::new(ordinal).unwrap());
+            Arc::new(UNet::load(Arc::new(Cuda::<_, f32>::new(driver)), &folder).unwrap())
+        });
+        let predict = |unet: &Arc<UNet<Cuda<Driver, f32>>>| {
+            let mut plan = unet.plan(1, [8, 8], 7).unwrap();
+            let context = Tensor::zeros([1, 7, unet.config().cross_attention_dim()]);
+            let conditioning = unet.prepare(&context, 1, None).unwrap();
+            let times = unet.times(&[[900.0], [500.0]], &conditioning).unwrap();
+            let x = unet.backend().upload(&Tensor::zeros(plan.shape())).unwrap();
+            let steps =
+                [0, 1, 0].map(|step| plan.forward(&x, &times, step, &conditioning).unwrap().read().unwrap());
+            assert_eq!(plan.launches(), 3);
+            steps
+        };
+        let want = predict(&unets[0]);
+        assert!(want[0] == want[2] && want[0] != want[1]);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| unets.iter().for_each(|unet| assert!(predict(unet) == want)));
+            }
+        });
     }
 
     #[test]
@@ -350,6 +434,67 @@ mod inner {
             let default = error(unsafe { Driver::on_raw(0, default as *mut _) });
             assert!(matches!(default, Error::Value { what: "stream", .. }), "{default:?}");
         }
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn slices_of_cudarc() {
+        let context = cudarc::driver::CudaContext::new(0).unwrap();
+        let [stream, other] = [(); 2].map(|()| context.new_stream().unwrap());
+        let gpu = Cuda::<_, f32>::new(Arc::new(Driver::on(stream.clone()).unwrap()));
+        let shape = [2, 4, 3, 8];
+        let host: Vec<f32> = (0..192).map(|i| i as f32).collect();
+        let x = stream.clone_htod(&host).unwrap();
+        let mut y = stream.clone_htod(&host).unwrap();
+        {
+            let x = gpu.slice_latent(&x, shape).unwrap();
+            let mut y = gpu.slice_latent_mut(&mut y, shape).unwrap();
+            gpu.combine(&Combine { terms: &[(2.0, &x)] }, &mut y).unwrap();
+        }
+        assert_eq!(stream.clone_dtoh(&y).unwrap(), doubled(&host));
+        // A part of one.
+        {
+            let (first, mut rest) = y.split_at_mut(96);
+            let x = gpu.slice_latent(&first.as_view(), [1, 4, 3, 8]).map(|x| x.pointer());
+            let mut y = gpu.slice_latent_mut(&mut rest, [1, 4, 3, 8]).unwrap();
+            assert_eq!(x.unwrap() + 96 * 4, y.pointer());
+            gpu.write_latent(&Tensor::zeros([1, 4, 3, 8]), &mut y).unwrap();
+        }
+        assert!(stream.clone_dtoh(&y).unwrap()[96..].iter().all(|&value| value == 0.0));
+        assert_eq!(gpu.slice_tensor(&x, shape).unwrap().read().unwrap().data(), host);
+
+        let what = |refused: Result<()>| match error(refused) {
+            Error::Value { what, .. } => what,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(what(gpu.slice_latent(&x, [1, 4, 3, 8]).map(drop)), "length");
+        assert_eq!(what(gpu.slice_latent(&x.slice(1..97), [1, 4, 3, 8]).map(drop)), "address");
+        let strange = other.clone_htod(&host).unwrap();
+        assert_eq!(what(gpu.slice_latent(&strange, shape).map(drop)), "stream");
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn memory_of_anyone() {
+        let [here, there] = [0, 1].map(|ordinal| Arc::new(Driver::new(ordinal).unwrap()));
+        let [a, b] = [&here, &there].map(|driver| driver.alloc(BYTES).unwrap());
+        let gpu = Cuda::<_, f16>::new(here.clone());
+        let (dtype, layout) = (DType::F32, Layout::ChannelsFirst);
+        let memory = |address, shape| Foreign { address, bytes: BYTES, dtype, shape, layout };
+        let all = Shape::from([3, 4, 16, 16]);
+        write(&here, a, &values(1)).unwrap();
+        {
+            // SAFETY: it is freed below.
+            let x = unsafe { gpu.foreign_latent(&memory(a, all)) }.unwrap();
+            assert_eq!(x.read().unwrap().data(), values(1));
+        }
+        let half = Shape::from([3, 4, 16, 8]);
+        // SAFETY: nothing is launched on what there is.
+        let inside = |address, shape| unsafe { gpu.foreign_latent(&memory(address, shape)) }.is_ok();
+        assert!(inside(a + 64, half) && !inside(a + 64, all) && !inside(a + 8, half));
+        assert!(!inside(b, all) && !inside(64, all));
+        free(&here, &[a]);
+        free(&there, &[b]);
     }
 
     #[test]

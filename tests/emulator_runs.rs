@@ -8,7 +8,7 @@ use std::sync::Arc;
 use noisefork::cuda::Cuda;
 use noisefork::ops::Backend;
 use noisefork::reference::Reference;
-use noisefork::sampling::{Betas, Denoiser, KSampler, Model, ModelSampling, Profile, Progress, Variations};
+use noisefork::sampling::{Betas, Denoiser, KSampler, Model, ModelSampling, Progress};
 use noisefork::tensor::Tensor;
 use support::compare::{assert_close_l2, relative_l2};
 use support::emulated::Emulated;
@@ -37,18 +37,8 @@ fn the_variation_node() {
     let mut worst = 0.0f64;
     let cases = golden.cases();
     for case in &cases {
-        let node = Variations {
-            profile: Profile::default(),
-            noise_seed: case.seed("noise_seed"),
-            steps: case.usize("steps"),
-            cfg: case.f64("cfg"),
-            sampler: case.str("sampler").parse().unwrap(),
-            scheduler: case.str("scheduler").parse().unwrap(),
-            variation_seed: case.seed("variation_seed"),
-            variation_strength: case.f64("variation_strength"),
-            cfg_scale: case.f64("cfg_scale"),
-        };
-        let samples = node.sample(&mut model(&gpu), &case.tensor("latent"), &mut proceed).unwrap();
+        let samples =
+            case.variations().sample(&mut model(&gpu), &case.tensor("latent"), &mut proceed).unwrap();
         let want = case.tensor("samples");
         assert_close_l2(&format!("{case}"), samples.data(), want.data(), 2e-4);
         worst = worst.max(relative_l2(samples.data(), want.data()));

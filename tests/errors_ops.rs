@@ -5,6 +5,7 @@ use noisefork::error::{Error, Result};
 use noisefork::ops::*;
 use noisefork::pool::{Pool, PooledTensor};
 use noisefork::reference::Reference;
+use noisefork::rng::{Draw, NormalDraw};
 use noisefork::tensor::{Element, Shape, Shaped, Tensor};
 
 /// What stands in an output before an operation that must not write to it.
@@ -108,13 +109,13 @@ fn linear<B: Host>(b: &B) {
 
 fn conv2d<B: Host>(b: &B) {
     let (x, weight) = (ones([2, 5, 4, 3]), pack(b, [6, 3, 3, 3]));
-    let (bias, table, residual) = (ones([6]), ones([4, 8]), ones([2, 3, 2, 6]));
-    let shift = |rows, first| Some(Shift { table: &table, rows, first });
+    let (bias, table, residual) = (ones([6]), ones([2, 8]), ones([2, 3, 2, 6]));
+    let shift = |table, first| Some(Shift { table, first });
     let good = || Conv2d {
         x: &x,
         weight: &weight,
         bias: Some(&bias),
-        shift: shift(2..4, 2),
+        shift: shift(&table, 2),
         residual: Some(&residual),
         activation: Activation::Silu,
         stride: 2,
@@ -148,12 +149,14 @@ fn conv2d<B: Host>(b: &B) {
     refuse(Conv2d { activation: Activation::Geglu, ..good() }, y, error);
     let short = ones([5]);
     refuse(Conv2d { bias: Some(&short), ..good() }, y, shape("bias", "[6]", [5].into()));
-    refuse(Conv2d { shift: shift(3..5, 0), ..good() }, y, shape("shift", "at least [5, 6]", [4, 8].into()));
-    refuse(Conv2d { shift: shift(0..2, 3), ..good() }, y, shape("shift", "at least [2, 9]", [4, 8].into()));
-    for (rows, got) in [(0..3, "3"), (1..1, "0")] {
-        let error = value_error("conv2d", "shift rows", "a divisor of 2 items", got);
-        refuse(Conv2d { shift: shift(rows, 0), ..good() }, y, error);
-    }
+    let narrow = "[2, at least 9]";
+    refuse(Conv2d { shift: shift(&table, 3), ..good() }, y, shape("shift", narrow, [2, 8].into()));
+    let longer = ones([3, 8]);
+    refuse(
+        Conv2d { shift: shift(&longer, 2), ..good() },
+        y,
+        shape("shift", "[2, at least 8]", [3, 8].into()),
+    );
     refuse(
         Conv2d { residual: Some(&x), ..good() },
         y,
@@ -273,6 +276,24 @@ fn concat<B: Host>(b: &B) {
     refuse(good(), x.shape(), shape("y", "[2, 3, 12]", [2, 3, 6].into()));
 }
 
+fn rows<B: Host>(b: &B) {
+    let (table, flat) = (ones([5, 7]), ones([5]));
+    let good = || Rows { table: &table, rows: 3..5, items: 4 };
+    let y: Shape = [4, 7].into();
+    b.rows(&good(), &mut ones(y)).unwrap();
+
+    let refuse = |op: Rows<'_, B>, y: Shape, error| refused(y, error, |y| b.rows(&op, y));
+    let shape = |tensor, expected: &str, got: Shape| shape_error("rows", tensor, expected, got);
+    refuse(Rows { table: &flat, ..good() }, y, shape("table", "[rows, W], none of them 0", [5].into()));
+    refuse(Rows { rows: 4..6, ..good() }, y, shape("table", "at least [6, 7]", [5, 7].into()));
+    for (rows, items) in [(3..3, 4), (0..3, 4), (0..2, 0)] {
+        let error =
+            value_error("rows", "rows", &format!("a divisor of {items} items"), &rows.len().to_string());
+        refuse(Rows { rows, items, ..good() }, y, error);
+    }
+    refuse(good(), [2, 7].into(), shape("y", "[4, 7]", [2, 7].into()));
+}
+
 fn enter<B: Host>(b: &B) {
     let (x, small, flat) = (ones([2, 4, 3, 3]), ones([2, 1, 3, 2]), ones([4, 3, 3]));
     let y: Shape = [4, 3, 3, 8].into();
@@ -344,6 +365,28 @@ fn blend<B: Host>(b: &B) {
     refuse(good(), mask.shape(), shape("y", "[2, 4, 3, 3]", [1, 1, 3, 3].into()));
 }
 
+fn inject<B: Host>(b: &B) {
+    let (x, other): (B::Latent, B::Latent) = (ones([2, 4, 3, 3]), ones([1, 4, 3, 3]));
+    let y = x.shape();
+    let draws =
+        [1, 2, 3, 4, 5].map(|seed| Draw::Normal(NormalDraw { key: [seed, 0], counter: [0, 0], threads: 0 }));
+    b.inject(&Inject { terms: &[(0.5, &x)], noise: (1.0, &draws[..2]) }, &mut ones(y)).unwrap();
+
+    let refuse = |terms: &[(f32, &B::Latent)], noise: (f32, &[Draw]), error| {
+        refused(y, error, |y| b.inject(&Inject { terms, noise }, y));
+    };
+    let error = shape_error("inject", "terms", "[2, 4, 3, 3]", [1, 4, 3, 3]);
+    refuse(&[(1.0, &x), (1.0, &other)], (1.0, &draws[..1]), error);
+    for (coefficient, strength, text) in [(f32::NAN, 1.0, "NaN"), (1.0, f32::INFINITY, "inf")] {
+        let error = value_error("inject", "coefficient", "finite", text);
+        refuse(&[(coefficient, &x)], (strength, &draws[..1]), error);
+    }
+    for parts in [0, 5] {
+        let error = value_error("inject", "parts of the noise", "a divisor of 72", &parts.to_string());
+        refuse(&[(1.0, &x)], (1.0, &draws[..parts]), error);
+    }
+}
+
 fn pack_and_latents<B: Host>(b: &B) {
     let expected = "[M, K] or [O, kernel, kernel, C] with kernel odd";
     for wrong in [Shape::from([6]), [6, 3, 3].into(), [6, 2, 2, 3].into(), [6, 3, 1, 3].into()] {
@@ -368,7 +411,7 @@ macro_rules! refusals {
         mod $name {
             use super::*;
             refusals! { $backend;
-                linear conv2d group_norm layer_norm attention concat enter leave combine blend pack_and_latents memory
+                linear conv2d group_norm layer_norm attention concat rows enter leave combine blend inject pack_and_latents memory
             }
         }
     };

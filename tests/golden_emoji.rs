@@ -10,7 +10,7 @@ use std::sync::Arc;
 use noisefork::cpu::Cpu;
 use noisefork::nn::Weights;
 use noisefork::ops::Backend;
-use noisefork::sampling::{Betas, Model, ModelSampling, Profile, Variations};
+use noisefork::sampling::{Betas, Model, ModelSampling};
 use noisefork::tensor::Tensor;
 use noisefork::unet::{Prompt, UNet, UNetDenoiser};
 use noisefork::words::Words;
@@ -38,23 +38,14 @@ impl<B: Backend> Emoji<B> {
     }
 
     fn sample(&self, case: &Case) -> Tensor {
-        let node = Variations {
-            profile: Profile::Comfyui0_3_64,
-            noise_seed: case.seed("noise_seed"),
-            steps: case.usize("steps"),
-            cfg: case.f64("cfg"),
-            sampler: case.str("sampler").parse().unwrap(),
-            scheduler: case.str("scheduler").parse().unwrap(),
-            variation_seed: case.seed("variation_seed"),
-            variation_strength: case.f64("variation_strength"),
-            cfg_scale: case.f64("cfg_scale"),
-        };
         let prompt = |text: &str| Prompt { context: self.words.context(text).unwrap(), added: None };
         let (positive, negative) = (prompt(case.str("prompt")), prompt(""));
         let sampling = ModelSampling::eps(Betas::STABLE_DIFFUSION).unwrap();
         let denoiser = UNetDenoiser::new(self.unet.clone(), sampling.clone(), positive, negative).unwrap();
         let mut model = Model { backend: &**self.unet.backend(), denoiser, sampling, latent_scale: 1.0 };
-        node.sample(&mut model, &case.tensor("latent"), &mut |_| ControlFlow::Continue(())).unwrap()
+        case.variations()
+            .sample(&mut model, &case.tensor("latent"), &mut |_| ControlFlow::Continue(()))
+            .unwrap()
     }
 }
 

@@ -9,9 +9,7 @@ use std::ops::ControlFlow;
 use noisefork::reference::Reference;
 use noisefork::sampling::program::{Builder, Value};
 use noisefork::sampling::samplers::{Algorithm, Dpm2, Dpm2Ancestral, Properties};
-use noisefork::sampling::{
-    Betas, KSampler, LatentImage, Model, ModelSampling, Profile, Progress, Sampler, Variations,
-};
+use noisefork::sampling::{Betas, KSampler, LatentImage, Model, ModelSampling, Progress, Sampler};
 use noisefork::tensor::{Shaped, Tensor};
 use serde::Deserialize;
 use support::compare::{assert_close_l2, relative_l2};
@@ -217,19 +215,8 @@ fn the_variation_node() {
     let cases = cases(&golden, None);
     let mut worst = Worst::default();
     for case in &cases {
-        let node = Variations {
-            profile: Profile::default(),
-            noise_seed: case.seed("noise_seed"),
-            steps: case.usize("steps"),
-            cfg: case.f64("cfg"),
-            sampler: sampler(case),
-            scheduler: case.str("scheduler").parse().unwrap(),
-            variation_seed: case.seed("variation_seed"),
-            variation_strength: case.f64("variation_strength"),
-            cfg_scale: case.f64("cfg_scale"),
-        };
         let mut model = Model { latent_scale: 0.18215, ..model(&backend, case) };
-        let samples = node.sample(&mut model, &case.tensor("latent"), &mut proceed).unwrap();
+        let samples = case.variations().sample(&mut model, &case.tensor("latent"), &mut proceed).unwrap();
         worst.check(case, "samples", samples.data(), case.tensor("samples").data());
     }
     report(format!("variations: {} cases on the toy denoiser", cases.len()));

@@ -253,3 +253,24 @@ fn a_variation_composes_one_item_and_without_guidance_asks_for_one_branch() {
     guided.sample(&mut model, &Tensor::zeros([4, 4, 8, 8]), &mut |_| ControlFlow::Continue(())).unwrap();
     assert!(model.denoiser.asked.iter().all(|&(_, _, branches)| branches == 2));
 }
+
+#[test]
+fn a_denoiser_keeps_few_plans_and_answers_as_before() {
+    let unet = load(Cpu::new());
+    let mut model = watched(&unet, false);
+    let before = Arc::strong_count(&unet);
+    let mut answer = |items: usize| {
+        let x = noise([items, 4, 8, 8], items as u64);
+        let mut denoised = [Tensor::zeros(x.shape())];
+        model.denoiser.inner.denoise(&x, 2.0, &[Branch::Positive], &mut denoised).unwrap();
+        denoised
+    };
+    let first = answer(1);
+    for items in 2..8 {
+        answer(items);
+        // Each plan holds the model.
+        assert!(Arc::strong_count(&unet) - before <= 4, "{items} shapes");
+    }
+    assert_eq!(Arc::strong_count(&unet) - before, 4);
+    assert!(answer(1) == first);
+}

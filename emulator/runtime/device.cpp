@@ -78,6 +78,8 @@ static void run_blocks(const Launch& launch) {
 
 using namespace simt;
 
+enum class Copy : int { ToDevice, FromDevice, Within };
+
 extern "C" {
 
 Machine* emulator_open(uint32_t capability) { return new Machine(capability); }
@@ -90,37 +92,25 @@ bool emulator_free(Machine* m, void* p) { return release(*m, p); }
 
 bool emulator_renew(Machine* m, void* p, size_t bytes) { return renew(*m, p, bytes); }
 
-bool emulator_copy_to(Machine* m, void* to, const void* from, size_t bytes, char* error, size_t size) {
-  if (!is_device_memory(*m, to, bytes)) {
+bool emulator_has(Machine* m, const void* p, size_t bytes) { return is_device_memory(*m, p, bytes); }
+
+bool emulator_copy(Machine* m, Copy kind, void* to, const void* from, size_t bytes, char* error, size_t size) {
+  if (kind != Copy::FromDevice && !is_device_memory(*m, to, bytes)) {
     say("a copy to what is no device memory", error, size);
     return false;
   }
-  memcpy(to, from, bytes);
-  mark_initialised(*m, to, bytes);
-  return true;
-}
-
-bool emulator_copy_from(Machine* m, void* to, const void* from, size_t bytes, char* error, size_t size) {
-  if (!is_device_memory(*m, from, bytes)) {
+  if (kind != Copy::ToDevice && !is_device_memory(*m, from, bytes)) {
     say("a copy from what is no device memory", error, size);
     return false;
   }
-  const size_t unwritten = first_unwritten(*m, from, bytes);
+  const size_t unwritten = kind == Copy::FromDevice ? first_unwritten(*m, from, bytes) : bytes;
   if (unwritten < bytes) {
     say(format("a copy to the host of device memory that nothing wrote: byte %zu of %zu", unwritten, bytes), error, size);
     return false;
   }
-  memcpy(to, from, bytes);
-  return true;
-}
-
-bool emulator_copy_within(Machine* m, void* to, const void* from, size_t bytes, char* error, size_t size) {
-  if (!is_device_memory(*m, to, bytes) || !is_device_memory(*m, from, bytes)) {
-    say("a copy between what is no device memory", error, size);
-    return false;
-  }
   memmove(to, from, bytes);
-  copy_initialised(*m, to, from, bytes);
+  if (kind == Copy::ToDevice) mark_initialised(*m, to, bytes);
+  if (kind == Copy::Within) copy_initialised(*m, to, from, bytes);
   return true;
 }
 

@@ -4,7 +4,7 @@
 
 namespace simt {
 
-void prepare(Fiber& fiber, void (*entry)()) {
+static void set_up(Fiber& fiber, void (*entry)()) {
   getcontext(&fiber.context);
   fiber.context.uc_stack.ss_sp = fiber.stack;
   fiber.context.uc_stack.ss_size = STACK_BYTES;
@@ -12,7 +12,7 @@ void prepare(Fiber& fiber, void (*entry)()) {
   makecontext(&fiber.context, entry, 0);
 }
 
-void switch_fibers(Fiber& from, Fiber& to) { swapcontext(&from.context, &to.context); }
+static void jump(Fiber& from, Fiber& to) { swapcontext(&from.context, &to.context); }
 
 }  // namespace simt
 
@@ -47,7 +47,7 @@ emulator_switch_stacks:
 
 namespace simt {
 
-void prepare(Fiber& fiber, void (*entry)()) {
+static void set_up(Fiber& fiber, void (*entry)()) {
   constexpr int SAVED_REGISTERS = 6;
   void** top = (void**)(fiber.stack + STACK_BYTES);
   *--top = nullptr;  // where `entry` would return to
@@ -56,8 +56,53 @@ void prepare(Fiber& fiber, void (*entry)()) {
   fiber.stack_pointer = top;
 }
 
-void switch_fibers(Fiber& from, Fiber& to) { emulator_switch_stacks(&from.stack_pointer, to.stack_pointer); }
+static void jump(Fiber& from, Fiber& to) { emulator_switch_stacks(&from.stack_pointer, to.stack_pointer); }
 
 }  // namespace simt
 
 #endif
+
+namespace simt {
+
+#ifdef EMULATOR_SANITIZED
+
+static thread_local Fiber *left, *entered;
+
+// On the new stack: tells the sanitizer that it is there, and learns from it where the old one was, which of the host's own
+// thread nobody else knows.
+static void arrive() {
+  __sanitizer_finish_switch_fiber(entered->kept, &left->bottom, &left->bytes);
+  entered->kept = nullptr;
+}
+
+static void begin() {
+  arrive();
+  entered->entry();
+}
+
+void prepare(Fiber& fiber, void (*entry)()) {
+  // Whoever was on it before need not have returned from every function.
+  open_up(fiber.stack, STACK_BYTES);
+  fiber.entry = entry;
+  fiber.kept = nullptr;
+  fiber.bottom = fiber.stack;
+  fiber.bytes = STACK_BYTES;
+  set_up(fiber, begin);
+}
+
+void switch_fibers(Fiber& from, Fiber& to) {
+  left = &from;
+  entered = &to;
+  __sanitizer_start_switch_fiber(&from.kept, to.bottom, to.bytes);
+  jump(from, to);
+  arrive();
+}
+
+#else
+
+void prepare(Fiber& fiber, void (*entry)()) { set_up(fiber, entry); }
+void switch_fibers(Fiber& from, Fiber& to) { jump(from, to); }
+
+#endif
+
+}  // namespace simt

@@ -3,6 +3,8 @@
 #pragma once
 #include <cstddef>
 
+#include "sanitizers.h"
+
 #if !defined(__x86_64__) || defined(EMULATOR_UCONTEXT)
   #define FIBERS_BY_UCONTEXT 1
   #include <ucontext.h>
@@ -10,7 +12,8 @@
 
 namespace simt {
 
-constexpr size_t STACK_BYTES = 64 << 10;
+// A sanitizer puts gaps between what is on it.
+constexpr size_t STACK_BYTES = SANITIZED ? 256 << 10 : 64 << 10;
 
 struct Fiber {
   unsigned char* stack;
@@ -18,6 +21,12 @@ struct Fiber {
   ucontext_t context;
 #else
   void* stack_pointer;
+#endif
+#ifdef EMULATOR_SANITIZED
+  void (*entry)();
+  void* kept;  // by the sanitizer, of one that does not run
+  const void* bottom;
+  size_t bytes;
 #endif
 };
 

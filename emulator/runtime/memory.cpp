@@ -32,6 +32,9 @@ void open_memory(Machine& m) {
 }
 
 void close_memory(Machine& m) {
+  open_up(m.heap.base, m.heap.used);
+  open_up(m.arena.base, ARENA_BYTES);
+  open_up(m.threads[0].fiber.stack, MOST_THREADS * STACK_BYTES);
   munmap(m.heap.base, HEAP_BYTES);
   munmap(m.heap.cells, shadow_bytes(HEAP_BYTES));
   munmap(m.arena.base, ARENA_BYTES);
@@ -52,6 +55,7 @@ void* allocate(Machine& m, size_t bytes) {
   unsigned char* p = heap.base + heap.used;
   heap.used = next;
   memset(p, POISON, bytes);
+  close_off(p + bytes, heap.base + next - (p + bytes));
   heap.allocations.emplace(p, Allocation{bytes, bytes, ++heap.count});
   return p;
 }
@@ -67,6 +71,7 @@ bool release(Machine& m, void* p) {
   const auto found = heap.allocations.find((unsigned char*)p);
   if (found == heap.allocations.end()) return false;
   forget_pages(p, found->second.room);
+  close_off(p, found->second.room);
   forget_pages(heap_cell(heap, p), shadow_bytes(found->second.room));
   heap.allocations.erase(found);
   heap.last = nullptr;
@@ -78,6 +83,8 @@ bool renew(Machine& m, void* p, size_t bytes) {
   const auto found = m.heap.allocations.find((unsigned char*)p);
   if (found == m.heap.allocations.end() || bytes > found->second.room) return false;
   found->second.bytes = bytes;
+  open_up(p, bytes);
+  close_off((unsigned char*)p + bytes, found->second.room - bytes);
   memset(p, POISON, bytes);
   memset((void*)heap_cell(m.heap, p), 0, shadow_bytes(bytes + GRANULE - 1));
   return true;
@@ -106,6 +113,7 @@ void mark_initialised(Machine& m, const void* p, size_t bytes) {
 
 // The first byte of some that nothing has written; `bytes` if there is none.
 size_t first_unwritten(Machine& m, const void* p, size_t bytes) {
+  if (SANITIZED) return bytes;  // a kernel's writes are not seen
   const Cell* cells = heap_cell(m.heap, p);
   for (size_t i = 0; i < cells_of(p, bytes); i++) {
     if (!cells[i].initialised) return std::min(bytes, i * GRANULE);
@@ -123,7 +131,9 @@ void copy_initialised(Machine& m, const void* to, const void* from, size_t bytes
 
 void reset_shared_memory(uint32_t dynamic) {
   Arena& arena = machine->arena;
+  open_up(arena.base, ARENA_BYTES);
   memset(arena.base, POISON, std::max(arena.used, dynamic));
+  close_off(arena.base + dynamic, ARENA_BYTES - dynamic);
   arena.dynamic = arena.used = dynamic;
   arena.next = (dynamic + 1023) / 1024 * 1024;
   arena.variables.clear();
@@ -142,6 +152,7 @@ CALLED_BY_KERNEL void* shared_variable(const void* tag, size_t bytes, size_t ali
     fail(__builtin_return_address(0), "%u bytes of shared memory, but a block has at most %u", total,
          machine->limits.shared_memory);
   }
+  open_up(arena.base + start, bytes);
   memset(arena.base + start, POISON, bytes);
   arena.next = arena.used = start + bytes;
   arena.variables[tag] = {start, uint32_t(bytes)};

@@ -31,6 +31,14 @@ pub struct Launch {
     pub shared_memory: u32,
 }
 
+/// As `runtime/device.cpp` has it.
+#[repr(C)]
+enum Copy {
+    ToDevice,
+    FromDevice,
+    Within,
+}
+
 #[repr(C)]
 struct Machine {
     opaque: [u8; 0],
@@ -41,24 +49,10 @@ unsafe extern "C" {
     fn emulator_close(machine: *mut Machine);
     fn emulator_alloc(machine: *mut Machine, bytes: usize) -> *mut c_void;
     fn emulator_free(machine: *mut Machine, p: *mut c_void) -> bool;
-    fn emulator_copy_to(
+    fn emulator_has(machine: *mut Machine, p: *const c_void, bytes: usize) -> bool;
+    fn emulator_copy(
         machine: *mut Machine,
-        to: *mut c_void,
-        from: *const c_void,
-        bytes: usize,
-        error: *mut c_char,
-        size: usize,
-    ) -> bool;
-    fn emulator_copy_from(
-        machine: *mut Machine,
-        to: *mut c_void,
-        from: *const c_void,
-        bytes: usize,
-        error: *mut c_char,
-        size: usize,
-    ) -> bool;
-    fn emulator_copy_within(
-        machine: *mut Machine,
+        kind: Copy,
         to: *mut c_void,
         from: *const c_void,
         bytes: usize,
@@ -101,6 +95,15 @@ impl Device {
         })
     }
 
+    /// Whether these bytes lie within an allocation.
+    ///
+    /// # Errors
+    /// If a launch on another thread panicked.
+    pub fn has(&self, address: u64, bytes: usize) -> Result<bool, String> {
+        // SAFETY: the machine is alive as long as `self`, and locked; it looks the address up and does not use it.
+        self.with(|machine| unsafe { emulator_has(machine, address as *const c_void, bytes) })
+    }
+
     /// Gives memory back.
     ///
     /// # Errors
@@ -129,7 +132,15 @@ impl Device {
     pub fn copy_to(&self, to: u64, from: &[u8]) -> Result<(), String> {
         // SAFETY: `from` is as long as is said; the machine looks the other address up before it uses it.
         self.report(|machine, error, size| unsafe {
-            emulator_copy_to(machine, to as *mut c_void, from.as_ptr().cast(), from.len(), error, size)
+            emulator_copy(
+                machine,
+                Copy::ToDevice,
+                to as *mut c_void,
+                from.as_ptr().cast(),
+                from.len(),
+                error,
+                size,
+            )
         })
     }
 
@@ -140,7 +151,15 @@ impl Device {
     pub fn copy_from(&self, from: u64, to: &mut [u8]) -> Result<(), String> {
         // SAFETY: `to` is as long as is said; the machine looks the other address up before it uses it.
         self.report(|machine, error, size| unsafe {
-            emulator_copy_from(machine, to.as_mut_ptr().cast(), from as *const c_void, to.len(), error, size)
+            emulator_copy(
+                machine,
+                Copy::FromDevice,
+                to.as_mut_ptr().cast(),
+                from as *const c_void,
+                to.len(),
+                error,
+                size,
+            )
         })
     }
 
@@ -151,7 +170,7 @@ impl Device {
     pub fn copy_within(&self, from: u64, to: u64, bytes: usize) -> Result<(), String> {
         // SAFETY: the machine looks both addresses up before it uses them.
         self.report(|machine, error, size| unsafe {
-            emulator_copy_within(machine, to as *mut c_void, from as *const c_void, bytes, error, size)
+            emulator_copy(machine, Copy::Within, to as *mut c_void, from as *const c_void, bytes, error, size)
         })
     }
 

@@ -4,8 +4,6 @@ use emulator::{Device, Launch};
 
 /// Schedules of a kernel that is right.
 const SCHEDULES: u64 = 60;
-/// Schedules of one that is not: it is caught under each of them.
-const SCHEDULES_OF_A_MUTANT: u64 = 20;
 
 fn device(seed: u64) -> Device {
     Device::new(80, seed)
@@ -59,6 +57,10 @@ fn swap(mutation: &str, seed: u64) -> Result<Vec<f32>, String> {
     run(&format!("swap_{mutation}"), 1, 32, 32, 32, seed)
 }
 
+fn scale(mutation: &str, seed: u64) -> Result<Vec<f32>, String> {
+    run(&format!("scale_{mutation}"), 1, 32, 32, 32, seed)
+}
+
 fn copy(mutation: &str, seed: u64) -> Result<Vec<f32>, String> {
     run(&format!("copy_{mutation}"), 1, 32, 132, 128, seed)
 }
@@ -101,7 +103,9 @@ fn what_is_right_passes_under_every_schedule() {
     let reversed: Vec<f32> = x.chunks(128).flat_map(|block| block.iter().rev().copied()).collect();
     let sums: Vec<f32> = x[..128].chunks(64).map(|block| block.iter().sum()).collect();
     let swapped: Vec<f32> = (0..32).map(|i: usize| x[i ^ 1]).collect();
+    let scaled: Vec<f32> = (0..32).map(|i| x[i] * (1 << (i % 8)) as f32).collect();
     for seed in 0..SCHEDULES {
+        assert_eq!(scale("none", seed).as_ref(), Ok(&scaled), "{seed}");
         assert_eq!(reverse("none", seed).as_ref(), Ok(&reversed), "{seed}");
         assert_eq!(sum("none", seed).as_ref(), Ok(&sums), "{seed}");
         assert_eq!(swap("none", seed).as_ref(), Ok(&swapped), "{seed}");
@@ -110,15 +114,23 @@ fn what_is_right_passes_under_every_schedule() {
     }
 }
 
-/// Fails unless `mutant` is refused with these words under every schedule.
-fn caught(mutant: impl Fn(u64) -> Result<Vec<f32>, String>, words: &str) {
-    for seed in 0..SCHEDULES_OF_A_MUTANT {
-        let error = mutant(seed).expect_err(&format!("schedule {seed} lets it through"));
-        assert!(error.contains(words), "schedule {seed}: {words:?} is not in: {error}");
-    }
-}
+/// What the checker's hooks see: sanitizers take their place.
+#[cfg(not(sanitized))]
+mod checked {
+    use super::*;
 
-macro_rules! mutants {
+    /// Schedules of a kernel that is not right: it is caught under each of them.
+    const SCHEDULES_OF_A_MUTANT: u64 = 20;
+
+    /// Fails unless `mutant` is refused with these words under every schedule.
+    fn caught(mutant: impl Fn(u64) -> Result<Vec<f32>, String>, words: &str) {
+        for seed in 0..SCHEDULES_OF_A_MUTANT {
+            let error = mutant(seed).expect_err(&format!("schedule {seed} lets it through"));
+            assert!(error.contains(words), "schedule {seed}: {words:?} is not in: {error}");
+        }
+    }
+
+    macro_rules! mutants {
     ($($name:ident: $kernel:ident, $words:expr;)*) => {
         $(#[test]
         fn $name() {
@@ -127,47 +139,90 @@ macro_rules! mutants {
     };
 }
 
-mutants! {
-    no_barrier: reverse, "data race";
-    short_array: reverse, "out-of-bounds shared memory";
-    off_by_one: reverse, "out-of-bounds shared memory";
-    unwritten_output: reverse, "that nothing wrote";
-    divergent_barrier: reverse, "barrier divergence";
-    other_block: reverse, "race between blocks";
-    one_past_the_end: reverse, "allocation 2 + ";
-    deadlock: reverse, "deadlock: no thread can run";
-    exited_lanes: sum, "exit";
-    no_warp_barrier: swap, "data race";
-    misaligned: copy, "misaligned access of 16 bytes";
-    no_wait: product, "while an asynchronous copy into it is in flight";
-    no_barrier_after_wait: product, "shared memory";
-    no_barrier_before_reuse: product, "data race";
-}
+    mutants! {
+        no_barrier: reverse, "data race";
+        short_array: reverse, "out-of-bounds shared memory";
+        off_by_one: reverse, "out-of-bounds shared memory";
+        unwritten_output: reverse, "that nothing wrote";
+        divergent_barrier: reverse, "barrier divergence";
+        other_block: reverse, "race between blocks";
+        one_past_the_end: reverse, "allocation 2 + ";
+        deadlock: reverse, "deadlock: no thread can run";
+        exited_lanes: sum, "exit";
+        no_warp_barrier: swap, "data race";
+        misaligned: copy, "misaligned access of 16 bytes";
+        no_wait: product, "while an asynchronous copy into it is in flight";
+        no_barrier_after_wait: product, "shared memory";
+        no_barrier_before_reuse: product, "data race";
+    }
 
-/// No access is wrong in these: their values are.
-#[test]
-fn what_only_gives_wrong_values_is_seen_in_them() {
-    for seed in 0..SCHEDULES_OF_A_MUTANT {
-        assert_ne!(product("wrong_fragment", seed), Ok(expected_product()), "{seed}");
-        // gcc from version 12 on fills what is not initialised.
-        if let Ok(sums) = sum("uninitialised_register", seed) {
-            let right: Vec<f32> = values(128).chunks(64).map(|block| block.iter().sum()).collect();
-            assert_ne!(sums, right, "{seed}");
+    /// No access is wrong in these: their values are.
+    #[test]
+    fn what_only_gives_wrong_values_is_seen_in_them() {
+        for seed in 0..SCHEDULES_OF_A_MUTANT {
+            assert_ne!(product("wrong_fragment", seed), Ok(expected_product()), "{seed}");
+            // gcc from version 12 on fills what is not initialised.
+            if let Ok(sums) = sum("uninitialised_register", seed) {
+                let right: Vec<f32> = values(128).chunks(64).map(|block| block.iter().sum()).collect();
+                assert_ne!(sums, right, "{seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_report_names_the_kernel_the_schedule_and_who() {
+        let report = reverse("no_barrier", 3).unwrap_err();
+        for part in ["reverse_no_barrier", "seed ", "thread ", "shared memory + "] {
+            assert!(report.contains(part), "{part} is not in: {report}");
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_report() {
+        for seed in 0..5 {
+            assert_eq!(product("no_barrier_before_reuse", seed), product("no_barrier_before_reuse", seed));
         }
     }
 }
 
-#[test]
-fn a_report_names_the_kernel_the_schedule_and_who() {
-    let report = reverse("no_barrier", 3).unwrap_err();
-    for part in ["reverse_no_barrier", "seed ", "thread ", "shared memory + "] {
-        assert!(report.contains(part), "{part} is not in: {report}");
-    }
-}
+/// What sanitizers see. They end the process, so each of these is another.
+#[cfg(sanitized)]
+mod sanitized {
+    use super::*;
 
-#[test]
-fn the_same_seed_gives_the_same_report() {
-    for seed in 0..5 {
-        assert_eq!(product("no_barrier_before_reuse", seed), product("no_barrier_before_reuse", seed));
+    /// Runs `KERNEL_MUTATION`, and is not expected back.
+    #[test]
+    #[ignore = "ends the process"]
+    fn inner() {
+        let mutant = std::env::var("MUTANT").expect("set by `caught`");
+        let (kernel, mutation) = mutant.split_once(' ').expect("two words");
+        let kernel = match kernel {
+            "reverse" => reverse,
+            "copy" => copy,
+            _ => scale,
+        };
+        println!("let through: {:?}", kernel(mutation, 1));
+    }
+
+    fn caught(mutant: &str, words: &str) {
+        let mut inner = std::process::Command::new(std::env::current_exe().expect("a path"));
+        inner.args(["--exact", "sanitized::inner", "--ignored", "--nocapture"]).env("MUTANT", mutant);
+        let output = inner.output().expect("a process");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(words), "{mutant}: {words:?} is not in:\n{said}");
+    }
+
+    #[test]
+    fn addresses_are() {
+        caught("scale local_overrun", "stack-buffer-overflow");
+        for mutant in ["reverse short_array", "reverse off_by_one", "reverse one_past_the_end"] {
+            caught(mutant, "use-after-poison");
+        }
+    }
+
+    #[test]
+    fn undefined_behaviour_is() {
+        caught("scale wide_shift", "runtime error: left shift of 1 by 31 places");
+        caught("copy misaligned", "misaligned address");
     }
 }

@@ -13,11 +13,7 @@ pub(super) fn conv2d<E: Compute>(op: &Conv2d<'_, Cpu<E>>, y: &mut PooledTensor<E
     let bias = op.bias.map(|bias| Addend::row(bias.data()));
     let shift = op.shift.as_ref().map(|shift| {
         let stride = shift.table.shape().channels();
-        Addend {
-            values: &shift.table.data()[shift.rows.start * stride + shift.first..],
-            stride,
-            shared_by: shift.items_per_row(items) * height * width,
-        }
+        Addend { values: &shift.table.data()[shift.first..], stride, shared_by: height * width }
     });
     let residual = op.residual.map(|residual| Addend::rows(residual.data(), outputs));
     let epilogue = Epilogue { addends: [bias, shift, residual], activation: op.activation };

@@ -20,6 +20,7 @@ mod linear;
 mod math;
 mod moments;
 mod product;
+mod rows;
 mod threads;
 mod weight;
 mod winograd;
@@ -37,7 +38,7 @@ use half::bf16;
 use crate::error::Result;
 use crate::ops::{
     Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, Inject, LayerNorm, Leave, Linear,
-    expect_shape,
+    Rows, expect_shape,
 };
 use crate::pool::{HostMemory, Pool, PooledTensor, Usage};
 use crate::tensor::{Shape, Shaped, Tensor};
@@ -113,6 +114,7 @@ impl<E: Compute> Backend for Cpu<E> {
     type Tensor = PooledTensor<E>;
     type Latent = Tensor;
     type Weight = PackedWeight<E>;
+    type Tape = ();
 
     fn empty(&self, shape: Shape) -> Result<PooledTensor<E>> {
         PooledTensor::new(&self.pool, shape)
@@ -177,6 +179,9 @@ impl<E: Compute> Backend for Cpu<E> {
     }
     fn concat(&self, op: &Concat<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
         self.compute("concat", op.check()?, 0, y, |y| concat::concat(op, y))
+    }
+    fn rows(&self, op: &Rows<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
+        self.compute("rows", op.check()?, 0, y, |y| rows::rows(op, y))
     }
     fn enter(&self, op: &Enter<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
         self.compute("enter", op.check()?, 0, y, |y| border::enter(op, y))

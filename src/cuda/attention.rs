@@ -54,7 +54,7 @@ fn shared_memory(element: DType, depth: u32) -> u32 {
     (queries + 2 * keys) * row + weights
 }
 
-fn plan(element: DType, y: Shape, heads: usize) -> Result<Plan> {
+pub(super) fn plan(element: DType, y: Shape, heads: usize) -> Result<Plan> {
     let (items, queries, depth) = (y[0], y.rows() / y[0], y.channels() / heads);
     let Some((kernel, most)) = instance(depth) else {
         let (what, expected) = ("channels of a head", "at most 160".into());

@@ -16,7 +16,7 @@ pub(super) fn blend<L: Launcher, E: Compute>(
     y: &mut DeviceTensor<L, f32>,
 ) -> Result<()> {
     let (shape, mask) = (y.shape(), op.mask.shape());
-    let values = count("blend", shape.elements())?;
+    let values = count("blend", "elements", shape.elements())?;
     let [items, channels, pixels] = [shape[0], shape[1], shape[2] * shape[3]].map(|extent| extent as u32);
     let [mask_items, mask_channels] = [mask[0] as u32, mask[1] as u32];
     let (a, b, mask) = (op.a.pointer(), op.b.pointer(), op.mask.pointer());

@@ -41,7 +41,7 @@ pub(super) fn combine<L: Launcher, E: Compute>(
     op: &Combine<'_, Cuda<L, E>>,
     y: &mut DeviceTensor<L, f32>,
 ) -> Result<()> {
-    let n = count("combine", y.shape().elements())?;
+    let n = count("combine", "elements", y.shape().elements())?;
     combine_terms(cuda, op.terms.iter().map(|(coefficient, x)| (*coefficient, x.pointer())), y.pointer(), n)
 }
 

@@ -19,7 +19,7 @@ pub(super) fn concat<L: Launcher, E: Compute>(
     op: &Concat<'_, Cuda<L, E>>,
     y: &mut DeviceTensor<L, E>,
 ) -> Result<()> {
-    let elements = count("concat", y.shape().elements())?;
+    let elements = count("concat", "elements", y.shape().elements())?;
     let (a, b) = (op.a.shape().channels(), op.b.shape().channels());
     let lanes = lanes(a, b, size_of::<E>()) as u32;
     let (units_a, units_b, units) = (a as u32 / lanes, b as u32 / lanes, elements / lanes);

@@ -1,12 +1,14 @@
 use bytemuck::{Pod, Zeroable};
 
-use super::launch::Launcher;
+use super::launch::{Launcher, count};
 use super::linear::Linear;
-use super::product::{Addends, Epilogue, Product, Rows, Shift, count, run, whole_chunks};
+use super::product::{Addends, Epilogue, Product, Rows, Shift, run, whole_chunks};
 use super::{Compute, Cuda, DeviceTensor};
 use crate::error::{Error, Result};
 use crate::ops;
 use crate::tensor::{Shape, Shaped};
+
+const OP: &str = "conv2d";
 
 /// As `kernels/conv2d.cu` has it.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -36,7 +38,7 @@ pub(super) fn conv2d<L: Launcher, E: Compute>(
 ) -> Result<()> {
     let [_, height, width, channels] = counts(op.x.shape())?;
     let [items, y_height, y_width, _] = counts(y.shape())?;
-    let kernel = count("kernel", op.weight.shape()[1])?;
+    let kernel = count(OP, "kernel", op.weight.shape()[1])?;
     // A kernel of one tap that sees every pixel once is a matrix.
     let matrix = kernel == 1 && op.stride == 1 && op.upsample.is_none();
     let rows = y.shape().rows();
@@ -50,18 +52,17 @@ pub(super) fn conv2d<L: Launcher, E: Compute>(
         gated: false,
     };
     let shift = op.shift.as_ref().map(|shift| {
-        let stride = shift.table.shape().channels();
-        let first = (shift.rows.start * stride + shift.first) * size_of::<E>();
+        let first = (shift.first * size_of::<E>()) as u64;
         Shift {
-            pointer: shift.table.pointer() + first as u64,
-            rows: product.item_rows * shift.items_per_row(items as usize),
-            stride,
+            pointer: shift.table.pointer() + first,
+            rows: product.item_rows,
+            stride: shift.table.shape().channels(),
         }
     });
     let addends = Addends { bias: op.bias, shift, residual: op.residual, activation: op.activation };
     let [x, weight] = [op.x.pointer(), op.weight.pointer()];
     let whole = u32::from(whole_chunks::<E>(channels as usize, &[x]));
-    let depth = count("depth", product.depth)?;
+    let depth = count(OP, "depth", product.depth)?;
     if matrix {
         return run(cuda, &product, &addends, y, |epilogue| Linear {
             x,
@@ -75,7 +76,7 @@ pub(super) fn conv2d<L: Launcher, E: Compute>(
     }
     if u32::try_from(op.x.shape().elements()).is_err() {
         let (what, expected) = ("x", "less than 2^32 values".into());
-        return Err(Error::Value { op: "conv2d", what, expected, got: op.x.shape().to_string() });
+        return Err(Error::Value { op: OP, what, expected, got: op.x.shape().to_string() });
     }
     let [seen_height, seen_width] =
         op.upsample.map_or([height, width], |seen| seen.map(|extent| extent as u32));
@@ -100,8 +101,8 @@ pub(super) fn conv2d<L: Launcher, E: Compute>(
 
 fn counts(shape: Shape) -> Result<[u32; 4]> {
     let mut counts = [0; 4];
-    for (count, &extent) in counts.iter_mut().zip(&*shape) {
-        *count = super::product::count("extent", extent)?;
+    for (to, &extent) in counts.iter_mut().zip(&*shape) {
+        *to = count(OP, "extent", extent)?;
     }
     Ok(counts)
 }

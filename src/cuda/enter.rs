@@ -14,7 +14,7 @@ pub(super) fn enter<L: Launcher, E: Compute>(
     op: &Enter<'_, Cuda<L, E>>,
     y: &mut DeviceTensor<L, E>,
 ) -> Result<()> {
-    count("enter", y.shape().elements())?;
+    count("enter", "elements", y.shape().elements())?;
     let (width, copies) = (y.shape().channels() as u32, op.copies as u32);
     let mut first = 0u32;
     for (scale, x) in op.parts {

@@ -28,13 +28,13 @@ struct Groups {
 
 /// One launch, or two with the chunks' moments between.
 #[derive(Debug, PartialEq, Eq)]
-enum Plans {
+pub(super) enum Plans {
     OnChip(Plan),
     Chunks { moments: Plan, apply: Plan, workspace: usize },
 }
 
-fn plan(element: DType, x: Shape, groups: u32) -> Result<Plans> {
-    let (items, pixels) = (count(OP, x[0])?, count(OP, x.rows() / x[0])?);
+pub(super) fn plan(element: DType, x: Shape, groups: u32) -> Result<Plans> {
+    let (items, pixels) = (count(OP, "items", x[0])?, count(OP, "pixels", x.rows() / x[0])?);
     let plan =
         |kernel, grid, shared_memory| Plan { kernel, element, grid, block: [THREADS, 1, 1], shared_memory };
     let group = x.elements() / x[0] / groups as usize * element.bytes() as usize;
@@ -57,9 +57,9 @@ pub(super) fn group_norm<L: Launcher, E: Compute>(
 ) -> Result<()> {
     let shape = y.shape();
     let sizes = Groups {
-        pixels: count(OP, shape.rows() / shape[0])?,
-        channels: count(OP, shape.channels())?,
-        groups: count(OP, op.groups)?,
+        pixels: count(OP, "pixels", shape.rows() / shape[0])?,
+        channels: count(OP, "channels", shape.channels())?,
+        groups: count(OP, "groups", op.groups)?,
         activation: activation(op.activation),
         eps: op.eps,
     };

@@ -104,7 +104,7 @@ pub(super) fn inject<L: Launcher, E: Compute>(
     op: &Inject<'_, Cuda<L, E>>,
     y: &mut DeviceTensor<L, f32>,
 ) -> Result<()> {
-    let elements = count("inject", y.shape().elements())?;
+    let elements = count("inject", "elements", y.shape().elements())?;
     let (strength, draws) = op.noise;
     let n = elements / draws.len() as u32;
     let mut terms: Vec<(f32, u64)> =

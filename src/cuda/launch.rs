@@ -43,17 +43,14 @@ pub(super) fn activation(activation: Activation) -> u32 {
     }
 }
 
-/// A number of values as kernels count them, with room for the threads past the last.
+/// A number as kernels count, with room for the threads past the last.
 ///
 /// # Errors
-/// [`Error::Value`] for more than 2^31.
-pub(super) fn count(op: &'static str, elements: usize) -> Result<u32> {
-    match u32::try_from(elements) {
-        Ok(n) if n <= 1 << 31 => Ok(n),
-        _ => {
-            let (what, expected) = ("elements", "at most 2^31".into());
-            Err(Error::Value { op, what, expected, got: elements.to_string() })
-        }
+/// [`Error::Value`] for 2^31 and more.
+pub(super) fn count(op: &'static str, what: &'static str, number: usize) -> Result<u32> {
+    match i32::try_from(number) {
+        Ok(number) => Ok(number as u32),
+        Err(_) => Err(Error::Value { op, what, expected: "less than 2^31".into(), got: number.to_string() }),
     }
 }
 
@@ -70,6 +67,11 @@ pub unsafe trait Launcher: Send + Sync {
     /// How many multiprocessors the device has, each of which runs a few blocks at a time.
     fn multiprocessors(&self) -> u32;
 
+    /// Whether these bytes are memory of the device: those of one allocation, whoever made it.
+    ///
+    /// # Errors
+    /// What the device reports, here and below.
+    fn has(&self, address: u64, bytes: usize) -> Result<bool>;
     /// So many bytes, aligned to at least 256, whose contents nobody may rely on.
     ///
     /// # Errors
@@ -83,7 +85,7 @@ pub unsafe trait Launcher: Send + Sync {
     /// Copies from the host, which may forget the bytes when this returns.
     ///
     /// # Errors
-    /// What the device reports, here and below.
+    /// As above.
     ///
     /// # Safety
     /// The bytes lie within one live allocation.
@@ -120,16 +122,13 @@ pub unsafe trait Launcher: Send + Sync {
         let _ = (pointer, bytes);
     }
 
-    /// From here on, launches and copies within the device are written down instead of done.
+    /// Has what the calling thread launches in `work`, copies within the device too, written down instead of done. What other
+    /// threads do meanwhile is done as ever.
     ///
     /// # Errors
-    /// As above.
-    fn begin_capture(&self) -> Result<()>;
-    /// What was written down since.
-    ///
-    /// # Errors
-    /// As above; also if nothing is being captured.
-    fn end_capture(&self) -> Result<Self::Graph>;
+    /// Those of `work`; [`Error::NotCapturable`] in it for what waits, allocates, or copies from the host, and for another
+    /// capture or a replay.
+    fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Self::Graph>;
     /// Does it, with the arguments that it was captured with.
     ///
     /// # Errors
@@ -154,16 +153,33 @@ pub(super) fn launch<L: Launcher>(launcher: &L, plan: &Plan, args: &[&[u8]]) -> 
     unsafe { launcher.launch(plan, args) }
 }
 
+/// Does again what was captured.
+pub(super) fn replay<L: Launcher>(launcher: &L, graph: &L::Graph) -> Result<()> {
+    // SAFETY: as above for each launch in it: the inputs lie where they lay when it was captured, says `Tape`, and all else
+    // that it uses outlives the graph, says whoever calls `Backend::repeat`.
+    unsafe { launcher.replay(graph) }
+}
+
 /// The memory of a launcher's device, as a pool takes it.
 pub(super) struct DeviceMemory<L>(Arc<L>);
 
 /// A piece of it; the default is none.
 pub(super) struct Block<L: Launcher>(Option<(Arc<L>, u64)>);
 
-/// Device memory on loan from a pool.
+/// Device memory under a tensor.
 pub(super) struct Buffer<L: Launcher> {
-    lease: Lease<DeviceMemory<L>>,
+    memory: Held<L>,
     bytes: usize,
+}
+
+/// Whose it is.
+enum Held<L: Launcher> {
+    Leased(Lease<DeviceMemory<L>>),
+    /// A caller's, who has promised that it is there.
+    Foreign {
+        launcher: Arc<L>,
+        pointer: u64,
+    },
 }
 
 impl<L> DeviceMemory<L> {
@@ -206,26 +222,56 @@ impl<L: Launcher> Buffer<L> {
     /// Memory for so many values.
     pub(super) fn new<T>(pool: &Pool<DeviceMemory<L>>, values: usize) -> Result<Self> {
         let bytes = values.saturating_mul(size_of::<T>());
-        let lease = pool.take(bytes)?;
-        if let Block(Some((launcher, pointer))) = lease.memory() {
-            launcher.renew(*pointer, bytes);
+        let buffer = Buffer { memory: Held::Leased(pool.take(bytes)?), bytes };
+        buffer.renew(bytes);
+        Ok(buffer)
+    }
+
+    /// Memory of a caller's.
+    pub(super) fn foreign(launcher: Arc<L>, pointer: u64, bytes: usize) -> Self {
+        Buffer { memory: Held::Foreign { launcher, pointer }, bytes }
+    }
+
+    /// Where it lies, and on what; nowhere in a rehearsal.
+    fn place(&self) -> Option<(&L, u64)> {
+        let (launcher, pointer) = match &self.memory {
+            Held::Leased(lease) => {
+                lease.memory().0.as_ref().map(|(launcher, pointer)| (launcher, *pointer))?
+            }
+            Held::Foreign { launcher, pointer } => (launcher, *pointer),
+        };
+        Some((&**launcher, pointer))
+    }
+
+    fn renew(&self, bytes: usize) {
+        if let (Held::Leased(_), Some((launcher, pointer))) = (&self.memory, self.place()) {
+            launcher.renew(pointer, bytes);
         }
-        Ok(Buffer { lease, bytes })
     }
 
     /// Where it lies; 0 in a rehearsal.
     pub(super) fn pointer(&self) -> u64 {
-        self.lease.memory().0.as_ref().map_or(0, |&(_, pointer)| pointer)
+        self.place().map_or(0, |(_, pointer)| pointer)
     }
 
     /// Copies over all of it; as many values as it holds.
     pub(super) fn write<T: Pod>(&mut self, values: &[T]) -> Result<()> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         assert_eq!(bytes.len(), self.bytes, "shapes were compared before");
-        match self.lease.memory() {
+        match self.place() {
             // SAFETY: it is live, and at least as long as the bytes.
-            Block(Some((launcher, pointer))) if !bytes.is_empty() => unsafe {
-                launcher.copy_to(*pointer, bytes)
+            Some((launcher, pointer)) if !bytes.is_empty() => unsafe { launcher.copy_to(pointer, bytes) },
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies bytes of another to a place in this one.
+    pub(super) fn copy_from(&mut self, to: usize, other: &Self, from: usize, bytes: usize) -> Result<()> {
+        assert!(to + bytes <= self.bytes && from + bytes <= other.bytes, "shapes were compared before");
+        match (self.place(), other.place()) {
+            // SAFETY: both are live, hold that many bytes, and are two.
+            (Some((launcher, here)), Some((_, there))) if bytes > 0 => unsafe {
+                launcher.copy_within(there + from as u64, here + to as u64, bytes)
             },
             _ => Ok(()),
         }
@@ -235,11 +281,9 @@ impl<L: Launcher> Buffer<L> {
     pub(super) fn read<T: Pod>(&self, values: &mut [T]) -> Result<()> {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
         assert_eq!(bytes.len(), self.bytes, "values were counted before");
-        match self.lease.memory() {
+        match self.place() {
             // SAFETY: it is live, and at least as long as the bytes; every operation writes all of its output.
-            Block(Some((launcher, pointer))) if !bytes.is_empty() => unsafe {
-                launcher.copy_from(*pointer, bytes)
-            },
+            Some((launcher, pointer)) if !bytes.is_empty() => unsafe { launcher.copy_from(pointer, bytes) },
             _ => Ok(()),
         }
     }
@@ -247,8 +291,6 @@ impl<L: Launcher> Buffer<L> {
 
 impl<L: Launcher> Drop for Buffer<L> {
     fn drop(&mut self) {
-        if let Block(Some((launcher, pointer))) = self.lease.memory() {
-            launcher.renew(*pointer, 0);
-        }
+        self.renew(0);
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn layer_norm<L: Launcher, E: Compute>(
     y: &mut DeviceTensor<L, E>,
 ) -> Result<()> {
     let shape = y.shape();
-    let (rows, channels) = (count(OP, shape.rows())?, count(OP, shape.channels())?);
+    let (rows, channels) = (count(OP, "rows", shape.rows())?, count(OP, "channels", shape.channels())?);
     let [x, gamma, beta] = [op.x, op.gamma, op.beta].map(DeviceTensor::pointer);
     cuda.launch(&plan(E::DTYPE, rows), args![x, gamma, beta, y.pointer(), rows, channels, op.eps])
 }

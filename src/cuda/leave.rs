@@ -14,7 +14,7 @@ pub(super) fn leave<L: Launcher, E: Compute>(
     y: &mut DeviceTensor<L, f32>,
 ) -> Result<()> {
     let shape = y.shape();
-    let branch = count("leave", shape.elements())?;
+    let branch = count("leave", "elements", shape.elements())?;
     let [items, channels, pixels] = [shape[0], shape[1], shape[2] * shape[3]].map(|extent| extent as u32);
     let x = op.x.pointer() + u64::from(branch) * (op.branch * size_of::<E>()) as u64;
     cuda.launch(&plan(E::DTYPE, items, pixels), args![x, y.pointer(), items, pixels, channels])

@@ -1,11 +1,13 @@
 use bytemuck::{Pod, Zeroable};
 
-use super::launch::Launcher;
-use super::product::{Addends, Epilogue, Product, Rows, count, run, whole_chunks};
+use super::launch::{Launcher, count};
+use super::product::{Addends, Epilogue, Product, Rows, run, whole_chunks};
 use super::{Compute, Cuda, DeviceTensor};
 use crate::error::Result;
 use crate::ops::{self, Activation};
 use crate::tensor::Shaped;
+
+const OP: &str = "linear";
 
 /// As `kernels/linear.cu` has it.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -37,7 +39,7 @@ pub(super) fn linear<L: Launcher, E: Compute>(
     };
     let addends = Addends { bias: op.bias, shift: None, residual: op.residual, activation: op.activation };
     let inputs = op.x.shape().channels();
-    let [inputs_count, depth] = [count("inputs", inputs)?, count("depth", product.depth)?];
+    let [inputs_count, depth] = [count(OP, "inputs", inputs)?, count(OP, "depth", product.depth)?];
     run(cuda, &product, &addends, y, |epilogue| Linear {
         x: op.x.pointer(),
         weight: op.weight.pointer(),

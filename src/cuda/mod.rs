@@ -15,6 +15,9 @@ mod conv2d;
 #[cfg(feature = "cuda")]
 pub mod driver;
 mod enter;
+#[cfg(test)]
+mod floor;
+mod foreign;
 mod group_norm;
 mod inject;
 pub mod launch;
@@ -26,15 +29,19 @@ mod linear;
 pub mod manifest;
 mod product;
 mod split_k;
+mod tape;
 mod tensor;
 mod weight;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(feature = "cuda")]
 pub use driver::Driver;
+pub use foreign::{Foreign, Layout};
 pub use launch::{Launcher, Plan};
+pub use tape::Tape;
 pub use tensor::{Compute, DeviceTensor};
 pub use weight::PackedWeight;
 
@@ -43,7 +50,7 @@ use launch::DeviceMemory;
 use crate::error::Result;
 use crate::ops::{
     Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, Inject, LayerNorm, Leave, Linear,
-    expect_shape,
+    Rows, expect_shape,
 };
 use crate::pool::{Pool, Usage};
 use crate::tensor::{Shape, Shaped, Tensor};
@@ -52,6 +59,7 @@ use crate::tensor::{Shape, Shaped, Tensor};
 pub struct Cuda<L: Launcher, E> {
     launcher: Arc<L>,
     pool: Pool<DeviceMemory<L>>,
+    launches: AtomicU64,
     element: PhantomData<E>,
 }
 
@@ -59,20 +67,30 @@ impl<L: Launcher, E: Compute> Cuda<L, E> {
     /// The device that `launcher` launches on.
     pub fn new(launcher: Arc<L>) -> Self {
         let pool = Pool::new(DeviceMemory::new(launcher.clone()));
-        Cuda { launcher, pool, element: PhantomData }
+        Cuda { launcher, pool, launches: AtomicU64::new(0), element: PhantomData }
     }
+}
 
+impl<L: Launcher, E> Cuda<L, E> {
     /// The same device with another pool.
     fn with_pool(&self, pool: Pool<DeviceMemory<L>>) -> Self {
-        Cuda { launcher: self.launcher.clone(), pool, element: PhantomData }
+        Cuda { launcher: self.launcher.clone(), pool, launches: AtomicU64::new(0), element: PhantomData }
     }
 
     /// Runs a kernel with the arguments that the manifest has for it, unless there is nothing to do.
     fn launch(&self, plan: &Plan, args: &[&[u8]]) -> Result<()> {
-        if self.pool.rehearses() || plan.grid.contains(&0) {
+        if plan.grid.contains(&0) {
+            return Ok(());
+        }
+        self.count();
+        if self.pool.rehearses() {
             return Ok(());
         }
         launch::launch(&*self.launcher, plan, args)
+    }
+
+    fn count(&self) {
+        self.launches.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -82,6 +100,7 @@ impl<L: Launcher, E: Compute> Backend for Cuda<L, E> {
     type Tensor = DeviceTensor<L, E>;
     type Latent = DeviceTensor<L, f32>;
     type Weight = PackedWeight<L, E>;
+    type Tape = Tape<L>;
 
     fn empty(&self, shape: Shape) -> Result<DeviceTensor<L, E>> {
         DeviceTensor::empty(&self.pool, shape)
@@ -117,6 +136,20 @@ impl<L: Launcher, E: Compute> Backend for Cuda<L, E> {
     fn flops(&self) -> u64 {
         0
     }
+    fn launches(&self) -> u64 {
+        self.launches.load(Ordering::Relaxed)
+    }
+    fn repeat<'a>(
+        &self,
+        tape: &mut Tape<L>,
+        inputs: impl Iterator<Item = &'a DeviceTensor<L, E>> + Clone,
+        work: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<()>
+    where
+        Self: 'a,
+    {
+        if self.pool.rehearses() { work(self) } else { tape.play(self, inputs, work) }
+    }
 
     fn linear(&self, op: &Linear<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("linear", "y", y.shape(), op.check()?)?;
@@ -141,6 +174,12 @@ impl<L: Launcher, E: Compute> Backend for Cuda<L, E> {
     fn concat(&self, op: &Concat<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("concat", "y", y.shape(), op.check()?)?;
         concat::concat(self, op, y)
+    }
+    fn rows(&self, op: &Rows<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
+        expect_shape("rows", "y", y.shape(), op.check()?)?;
+        // A copy for each item: there are few, once in a step.
+        let width = y.shape().channels();
+        (0..op.items).try_for_each(|n| y.copy_from(n * width, op.table, op.of_item(n) * width, width))
     }
     fn enter(&self, op: &Enter<'_, Self>, y: &mut DeviceTensor<L, E>) -> Result<()> {
         expect_shape("enter", "y", y.shape(), op.check()?)?;

@@ -8,11 +8,13 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::launch::{Launcher, Plan, activation, args};
+use super::launch::{Launcher, Plan, activation, args, count};
 use super::{Compute, Cuda, DeviceTensor, split_k};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::Activation;
 use crate::tensor::{DType, Shape};
+
+const OP: &str = "product";
 
 /// A tile of the output, and the kernels that compute such.
 #[derive(Debug)]
@@ -174,17 +176,17 @@ pub(super) fn run<L: Launcher, E: Compute, A: Pod>(
     let [bias, residual] = [addends.bias, addends.residual].map(|t| t.map_or(0, DeviceTensor::pointer));
     let none = Shift { pointer: 0, rows: 1, stride: 0 };
     let shift = addends.shift.as_ref().unwrap_or(&none);
-    count("columns", product.width())?;
+    count(OP, "columns", product.width())?;
     let mut epilogue = Epilogue {
         y: y.pointer(),
         bias,
         shift: shift.pointer,
         residual,
         partial: 0,
-        rows: count("rows", product.rows)?,
-        columns: count("columns", product.columns)?,
-        shift_rows: count("rows", shift.rows)?,
-        shift_stride: count("columns", shift.stride)?,
+        rows: count(OP, "rows", product.rows)?,
+        columns: count(OP, "columns", product.columns)?,
+        shift_rows: count(OP, "rows", shift.rows)?,
+        shift_stride: count(OP, "columns", shift.stride)?,
         activation: activation(addends.activation),
         whole: u32::from(
             whole_chunks::<E>(product.columns, &[y.pointer(), bias, residual])
@@ -208,19 +210,6 @@ pub(super) fn whole_chunks<E>(columns: usize, pointers: &[u64]) -> bool {
     aligned((columns * size_of::<E>()) as u64) && pointers.iter().all(|&pointer| aligned(pointer))
 }
 
-/// An extent as kernels count: below 2^31.
-pub(super) fn count(what: &'static str, extent: usize) -> Result<u32> {
-    match i32::try_from(extent) {
-        Ok(extent) => Ok(extent as u32),
-        Err(_) => {
-            let expected = "less than 2^31".into();
-            Err(Error::Value { op: "product", what, expected, got: extent.to_string() })
-        }
-    }
-}
-
-#[cfg(test)]
-mod floor;
 #[cfg(test)]
 mod tests {
     use super::*;

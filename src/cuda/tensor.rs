@@ -32,6 +32,10 @@ impl<L: Launcher, E: Element> DeviceTensor<L, E> {
         Ok(DeviceTensor { buffer, shape, element: PhantomData })
     }
 
+    pub(super) fn over(buffer: Buffer<L>, shape: Shape) -> Self {
+        DeviceTensor { buffer, shape, element: PhantomData }
+    }
+
     /// Where it lies; 0 in a rehearsal.
     pub fn pointer(&self) -> u64 {
         self.buffer.pointer()
@@ -39,6 +43,12 @@ impl<L: Launcher, E: Element> DeviceTensor<L, E> {
 
     pub(super) fn write(&mut self, host: &Tensor<E>) -> Result<()> {
         self.buffer.write(host.data())
+    }
+
+    /// Copies so many values `from` a place in another tensor `to` one in this.
+    pub(super) fn copy_from(&mut self, to: usize, other: &Self, from: usize, values: usize) -> Result<()> {
+        let [to, from, bytes] = [to, from, values].map(|values| values * size_of::<E>());
+        self.buffer.copy_from(to, &other.buffer, from, bytes)
     }
 
     /// Copies it to the host.

@@ -1,5 +1,3 @@
-use std::ops::Range;
-
 use super::{Conv2d, GroupNorm, Linear, Run, Scope, TimeProjections};
 use crate::error::Result;
 use crate::ops::{self, Activation, Backend};
@@ -54,18 +52,12 @@ impl<B: Backend> ResnetBlock<B> {
         })
     }
 
-    /// `[N, H, W, inputs]` to `[N, H, W, outputs]`; `rows` of `table` are what the time adds.
+    /// `[N, H, W, inputs]` to `[N, H, W, outputs]`; a row of `table` is what the time adds to an item.
     ///
     /// # Errors
     /// Those of the operations; so for every `forward` of this module.
-    pub fn forward(
-        &self,
-        backend: &B,
-        x: &B::Tensor,
-        table: &B::Tensor,
-        rows: Range<usize>,
-    ) -> Result<B::Tensor> {
-        let shift = Some(ops::Shift { table, rows, first: self.first });
+    pub fn forward(&self, backend: &B, x: &B::Tensor, table: &B::Tensor) -> Result<B::Tensor> {
+        let shift = Some(ops::Shift { table, first: self.first });
         let h = ops::GroupNorm { activation: Activation::Silu, ..self.norm1.of(x) }.run(backend)?;
         let h = ops::Conv2d { shift, ..self.conv1.of(&h) }.run(backend)?;
         let h = ops::GroupNorm { activation: Activation::Silu, ..self.norm2.of(&h) }.run(backend)?;

@@ -42,6 +42,13 @@ impl<B: Backend> SelfAttention<B> {
 /// What a [`CrossAttention`] looks into: keys, and after them values, in the columns of `[N, .., 2 channels]`.
 pub struct KeysValues<B: Backend>(B::Tensor);
 
+impl<B: Backend> KeysValues<B> {
+    /// `[N, tokens, 2 channels]`: the keys, then the values.
+    pub fn tensor(&self) -> &B::Tensor {
+        &self.0
+    }
+}
+
 /// diffusers' `Attention` of a sequence into a context of another width.
 pub struct CrossAttention<B: Backend> {
     to_q: Linear<B>,

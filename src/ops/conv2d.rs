@@ -1,5 +1,3 @@
-use std::ops::Range;
-
 use super::{Activation, Backend, expect_optional, expect_rank};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
@@ -42,37 +40,26 @@ pub struct Conv2d<'a, B: Backend + ?Sized> {
     pub upsample: Option<[usize; 2]>,
 }
 
-/// What a [`Conv2d`] adds to the pixels of each item: the projection of its time embedding. It is part of a table
-/// `[.., W]` that has a row for each time, and in its columns the projections for all convolutions of a network.
-///
-/// The items share `rows` evenly: all may have one row, or each its own. With `R` of them
-/// `shift[n, o] = table[rows.start + n R / N, first + o]`.
+/// What a [`Conv2d`] adds to the pixels of each item: the projection of its time embedding. It is part of a table that has
+/// a row for each item, and in its columns the projections for all convolutions of a network:
+/// `shift[n, o] = table[n, first + o]`.
 pub struct Shift<'a, B: Backend + ?Sized> {
-    /// The whole table.
+    /// The whole table, `[N, W]`.
     pub table: &'a B::Tensor,
-    /// The rows for this call; their number divides `N`.
-    pub rows: Range<usize>,
     /// The first of `O` columns.
     pub first: usize,
 }
 
 impl<B: Backend + ?Sized> Shift<'_, B> {
-    /// How many consecutive items of `items` share a row.
-    pub fn items_per_row(&self, items: usize) -> usize {
-        items / self.rows.len()
-    }
-
     fn check(&self, items: usize, outputs: usize) -> Result<()> {
-        let (table, rows, end) = (self.table.shape(), self.rows.len(), self.first.saturating_add(outputs));
-        if rows == 0 || !items.is_multiple_of(rows) {
-            let (what, expected) = ("shift rows", format!("a divisor of {items} items"));
-            return Err(Error::Value { op: OP, what, expected, got: rows.to_string() });
+        let (table, end) = (self.table.shape(), self.first.saturating_add(outputs));
+        match *table {
+            [rows, width] if rows == items && width >= end => Ok(()),
+            _ => {
+                let expected = format!("[{items}, at least {end}]");
+                Err(Error::Shape { op: OP, tensor: "shift", expected, got: table })
+            }
         }
-        if table.is_empty() || table.rows() < self.rows.end || table.channels() < end {
-            let expected = format!("at least [{}, {end}]", self.rows.end);
-            return Err(Error::Shape { op: OP, tensor: "shift", expected, got: table });
-        }
-        Ok(())
     }
 }
 
@@ -80,8 +67,7 @@ impl<B: Backend + ?Sized> Conv2d<'_, B> {
     /// The shape of `y`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the tensors do not fit the table above, [`Error::Value`] for another stride, GEGLU, or rows of a
-    /// shift that the items cannot share evenly.
+    /// [`Error::Shape`] if the tensors do not fit the table above, [`Error::Value`] for another stride or GEGLU.
     pub fn check(&self) -> Result<Shape> {
         let [n, h, w, c] = expect_rank(OP, "x", self.x.shape(), "[N, H, W, C]")?;
         let weight = self.weight.shape();
@@ -120,8 +106,8 @@ impl<B: Backend + ?Sized> Conv2d<'_, B> {
 
     /// Bytes that it reads and writes, each once.
     pub fn bytes(&self, y: &B::Tensor) -> u64 {
-        let outputs = y.shape().channels();
-        let shift = |shift: &Shift<'_, B>| (shift.rows.len() * outputs) as u64 * shift.table.dtype().bytes();
+        let (items, outputs) = (y.shape()[0], y.shape().channels());
+        let shift = |shift: &Shift<'_, B>| (items * outputs) as u64 * shift.table.dtype().bytes();
         let addends = [self.bias, self.residual].into_iter().flatten().map(Shaped::bytes).sum::<u64>();
         self.x.bytes() + self.weight.bytes() + addends + self.shift.as_ref().map_or(0, shift) + y.bytes()
     }

@@ -17,6 +17,7 @@ mod group_norm;
 mod inject;
 mod layer_norm;
 mod linear;
+mod rows;
 
 pub use activation::Activation;
 pub use attention::{Attention, Columns};
@@ -29,6 +30,7 @@ pub use group_norm::GroupNorm;
 pub use inject::Inject;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub use rows::Rows;
 
 use crate::error::{Error, Result};
 use crate::pool::Usage;
@@ -46,6 +48,8 @@ pub trait Backend: Send + Sync {
     type Latent: Shaped + Send + Sync;
     /// The weight of a [`Linear`] or a [`Conv2d`], repacked once for the backend's own loops.
     type Weight: Shaped + Send + Sync;
+    /// What a device keeps of work that is done again and again; by default nothing.
+    type Tape: Default + Send + Sync;
 
     /// A tensor whose contents nobody may rely on.
     ///
@@ -94,6 +98,31 @@ pub trait Backend: Send + Sync {
     fn usage(&self) -> Usage;
     /// Of a rehearsal: floating-point operations of all that it checked.
     fn flops(&self) -> u64;
+    /// How often it has turned to a device: the kernels that it launched, and each [`Backend::repeat`] as one. Of a rehearsal,
+    /// the kernels that it would have launched.
+    fn launches(&self) -> u64 {
+        0
+    }
+
+    /// Does `work`, which is the same each time: its operations, and their tensors. A device may keep on `tape` what it
+    /// launched, and while all `inputs` lie where they lay do that again in place of `work`, at once.
+    ///
+    /// Other tensors than the inputs outlive the tape, or are made in `work`, on the backend that it is given. In there,
+    /// nothing is copied to the host or from it, and no memory is allocated that the backend does not hold already.
+    ///
+    /// # Errors
+    /// Those of `work`; [`Error::NotCapturable`] if it does what it must not.
+    fn repeat<'a>(
+        &self,
+        _tape: &mut Self::Tape,
+        _inputs: impl Iterator<Item = &'a Self::Tensor> + Clone,
+        work: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<()>
+    where
+        Self: Sized + 'a,
+    {
+        work(self)
+    }
 
     /// Computes a [`Linear`].
     ///
@@ -125,6 +154,11 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// Those of [`Concat::check`].
     fn concat(&self, op: &Concat<'_, Self>, y: &mut Self::Tensor) -> Result<()>;
+    /// Computes a [`Rows`].
+    ///
+    /// # Errors
+    /// Those of [`Rows::check`].
+    fn rows(&self, op: &Rows<'_, Self>, y: &mut Self::Tensor) -> Result<()>;
     /// Computes an [`Enter`].
     ///
     /// # Errors

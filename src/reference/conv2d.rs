@@ -22,8 +22,7 @@ pub(super) fn conv2d<F: Real, S: Element>(op: &Conv2d<'_, Reference<F, S>>, shap
                     }
                     sum += op.bias.map_or(F::default(), |bias| load(bias.data()[o]));
                     sum += op.shift.as_ref().map_or(F::default(), |shift| {
-                        let row = shift.rows.start + n / shift.items_per_row(items);
-                        load(shift.table.data()[row * shift.table.shape().channels() + shift.first + o])
+                        load(shift.table.data()[n * shift.table.shape().channels() + shift.first + o])
                     });
                     sum += op.residual.map_or(F::default(), |residual| load(residual.data()[at]));
                     y[at] = store(activate(sum, op.activation));

@@ -1,6 +1,6 @@
 use super::Reference;
 use super::real::{Real, load, offset, store};
-use crate::ops::{Concat, Enter, Leave};
+use crate::ops::{Concat, Enter, Leave, Rows};
 use crate::tensor::{Element, Shape, Shaped};
 
 pub(super) fn concat<F: Real, S: Element>(op: &Concat<'_, Reference<F, S>>, shape: Shape, y: &mut [S]) {
@@ -9,6 +9,14 @@ pub(super) fn concat<F: Real, S: Element>(op: &Concat<'_, Reference<F, S>>, shap
         for c in 0..a + b {
             let value = if c < a { op.a.data()[row * a + c] } else { op.b.data()[row * b + c - a] };
             y[row * (a + b) + c] = value;
+        }
+    }
+}
+
+pub(super) fn rows<F: Real, S: Element>(op: &Rows<'_, Reference<F, S>>, shape: Shape, y: &mut [S]) {
+    for n in 0..shape.rows() {
+        for c in 0..shape.channels() {
+            y[n * shape.channels() + c] = op.table.data()[op.of_item(n) * shape.channels() + c];
         }
     }
 }

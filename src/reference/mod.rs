@@ -17,7 +17,7 @@ use std::marker::PhantomData;
 use crate::error::Result;
 use crate::ops::{
     Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, Inject, LayerNorm, Leave, Linear,
-    expect_shape, expect_weight,
+    Rows, expect_shape, expect_weight,
 };
 use crate::pool::Usage;
 use crate::tensor::{Element, Shape, Shaped, Tensor};
@@ -60,6 +60,7 @@ impl<F: Real, S: Element> Backend for Reference<F, S> {
     type Tensor = Tensor<S>;
     type Latent = Tensor<F>;
     type Weight = Tensor<S>;
+    type Tape = ();
 
     fn empty(&self, shape: Shape) -> Result<Tensor<S>> {
         Tensor::try_zeros(shape)
@@ -116,6 +117,10 @@ impl<F: Real, S: Element> Backend for Reference<F, S> {
         let shape = op.check()?;
         self.compute("concat", shape, y, |y| layout::concat(op, shape, y))
     }
+    fn rows(&self, op: &Rows<'_, Self>, y: &mut Tensor<S>) -> Result<()> {
+        let shape = op.check()?;
+        self.compute("rows", shape, y, |y| layout::rows(op, shape, y))
+    }
     fn enter(&self, op: &Enter<'_, Self>, y: &mut Tensor<S>) -> Result<()> {
         let shape = op.check()?;
         self.compute("enter", shape, y, |y| layout::enter(op, shape, y))
@@ -129,8 +134,7 @@ impl<F: Real, S: Element> Backend for Reference<F, S> {
     }
     fn inject(&self, op: &Inject<'_, Self>, y: &mut Tensor<F>) -> Result<()> {
         op.check(y.shape())?;
-        latent::inject(op, y.data_mut());
-        Ok(())
+        self.compute("inject", y.shape(), y, |y| latent::inject(op, y))
     }
     fn blend(&self, op: &Blend<'_, Self>, y: &mut Tensor<F>) -> Result<()> {
         let shape = op.check()?;

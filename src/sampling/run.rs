@@ -237,7 +237,10 @@ impl<'a, B: Backend, D: Denoiser<B>> Machine<'a, B, D> {
     pub fn make_ready(&mut self, program: &Program) -> Result<()> {
         self.denoiser.announce(&program.levels().collect::<Vec<_>>());
         while self.slots.len() < program.slots() {
-            self.slots.push(self.backend.latent(self.drawn.shape())?);
+            let mut slot = self.backend.latent(self.drawn.shape())?;
+            // A snapshot reads all slots, and that of noise which is injected is never written to.
+            self.backend.write_latent(&Tensor::zeros(slot.shape()), &mut slot)?;
+            self.slots.push(slot);
         }
         Ok(())
     }

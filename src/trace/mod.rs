@@ -17,7 +17,7 @@ pub use table::{Row, Table};
 use crate::error::Result;
 use crate::ops::{
     Attention, Backend, Blend, Columns, Combine, Concat, Conv2d, Enter, GroupNorm, Inject, LayerNorm, Leave,
-    Linear, Shift,
+    Linear, Rows, Shift,
 };
 use crate::pool::Usage;
 use crate::tensor::{Shape, Shaped, Tensor};
@@ -81,6 +81,8 @@ impl<B: Backend> Backend for Traced<B> {
     type Tensor = B::Tensor;
     type Latent = B::Latent;
     type Weight = B::Weight;
+    /// Nothing: what is replayed could not be traced.
+    type Tape = ();
 
     fn empty(&self, shape: Shape) -> Result<B::Tensor> {
         self.inner.empty(shape)
@@ -113,6 +115,9 @@ impl<B: Backend> Backend for Traced<B> {
     fn flops(&self) -> u64 {
         self.inner.flops()
     }
+    fn launches(&self) -> u64 {
+        self.inner.launches()
+    }
 
     fn linear(&self, op: &Linear<'_, Self>, y: &mut B::Tensor) -> Result<()> {
         let &Linear { x, weight, bias, residual, activation } = op;
@@ -123,11 +128,7 @@ impl<B: Backend> Backend for Traced<B> {
     fn conv2d(&self, op: &Conv2d<'_, Self>, y: &mut B::Tensor) -> Result<()> {
         let &Conv2d { x, weight, bias, ref shift, residual, activation, stride, upsample } = op;
         self.trace(op, op.flops(), op.bytes(y), y, |inner, y| {
-            let shift = shift.as_ref().map(|Shift { table, rows, first }| Shift {
-                table: *table,
-                rows: rows.clone(),
-                first: *first,
-            });
+            let shift = shift.as_ref().map(|&Shift { table, first }| Shift { table, first });
             inner.conv2d(&Conv2d { x, weight, bias, shift, residual, activation, stride, upsample }, y)
         })
     }
@@ -154,6 +155,12 @@ impl<B: Backend> Backend for Traced<B> {
     fn concat(&self, op: &Concat<'_, Self>, y: &mut B::Tensor) -> Result<()> {
         let &Concat { a, b } = op;
         self.trace(op, 0, op.bytes(y), y, |inner, y| inner.concat(&Concat { a, b }, y))
+    }
+    fn rows(&self, op: &Rows<'_, Self>, y: &mut B::Tensor) -> Result<()> {
+        let &Rows { table, ref rows, items } = op;
+        self.trace(op, 0, op.bytes(y), y, |inner, y| {
+            inner.rows(&Rows { table, rows: rows.clone(), items }, y)
+        })
     }
     fn enter(&self, op: &Enter<'_, Self>, y: &mut B::Tensor) -> Result<()> {
         let &Enter { parts, copies } = op;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::ops::{
     Activation, Attention, Backend, Blend, Columns, Combine, Concat, Conv2d, Enter, GroupNorm, Inject,
-    LayerNorm, Leave, Linear,
+    LayerNorm, Leave, Linear, Rows,
 };
 use crate::tensor::{Shape, Shaped};
 
@@ -34,8 +34,8 @@ pub enum Operation {
         outputs: usize,
         /// Whether there is one.
         bias: bool,
-        /// Rows of a shift; 0 where there is none.
-        shift: usize,
+        /// Whether there is one.
+        shift: bool,
         /// Whether there is one.
         residual: bool,
         /// Applied last.
@@ -74,6 +74,15 @@ pub enum Operation {
         a: Shape,
         /// The channels after them.
         b: usize,
+    },
+    /// A [`Rows`].
+    Rows {
+        /// The shape of the table.
+        table: Shape,
+        /// How many rows are taken.
+        rows: usize,
+        /// How many items share them.
+        items: usize,
     },
     /// An [`Enter`].
     Enter {
@@ -124,6 +133,7 @@ impl Operation {
             Operation::LayerNorm { .. } => "layer_norm",
             Operation::Attention { .. } => "attention",
             Operation::Concat { .. } => "concat",
+            Operation::Rows { .. } => "rows",
             Operation::Enter { .. } => "enter",
             Operation::Leave { .. } => "leave",
             Operation::Combine { .. } => "combine",
@@ -137,6 +147,7 @@ impl Operation {
         match self {
             Operation::Linear { x, .. } | Operation::Conv2d { x, .. } | Operation::GroupNorm { x, .. } => *x,
             Operation::LayerNorm { x } | Operation::Leave { x, .. } | Operation::Concat { a: x, .. } => *x,
+            Operation::Rows { table, .. } => *table,
             Operation::Attention { columns: [(q, _), ..], .. } => *q,
             Operation::Enter { parts, .. } => parts.first().copied().unwrap_or([].into()),
             Operation::Combine { y, .. } | Operation::Inject { y, .. } | Operation::Blend { y, .. } => *y,
@@ -155,6 +166,7 @@ impl Operation {
             }
             Operation::Attention { channels, .. } => x.with_channels(channels),
             Operation::Concat { b, .. } => x.with_channels(x.channels() + b),
+            Operation::Rows { items, .. } => x.with_batch(items),
             Operation::Enter { ref parts, copies } => {
                 let channels = parts.iter().map(|part| part[1]).sum();
                 [copies * x[0], x[2], x[3], channels].into()
@@ -166,7 +178,10 @@ impl Operation {
 
     /// How many items it has at a time: the first extent of what it reads.
     pub fn batch(&self) -> usize {
-        self.input().first().copied().unwrap_or(1)
+        match *self {
+            Operation::Rows { items, .. } => items,
+            _ => self.input().first().copied().unwrap_or(1),
+        }
     }
 }
 
@@ -190,7 +205,7 @@ impl fmt::Display for Operation {
             } => {
                 let (halved, doubled) =
                     (when(*stride == 2, ", halved"), when(upsample.is_some(), ", doubled"));
-                let (shift, residual) = (when(*shift > 0, ", shift"), when(*residual, ", residual"));
+                let (shift, residual) = (when(*shift, ", shift"), when(*residual, ", residual"));
                 let activation = name(*activation);
                 write!(f, "{}, {kernel}x{kernel} to {outputs}", item(x))?;
                 write!(f, "{halved}{doubled}{shift}{residual}{activation}")
@@ -201,6 +216,7 @@ impl fmt::Display for Operation {
                 write!(f, "{} to {}, {heads} heads of {}", tokens(q), tokens(k), channels / heads.max(&1))
             }
             Operation::Concat { a, b } => write!(f, "{} and {b}", item(a)),
+            Operation::Rows { table, rows, items } => write!(f, "{}, {rows} for {items}", item(table)),
             Operation::Enter { parts, copies } => {
                 let parts: Vec<String> = parts.iter().map(item).collect();
                 write!(f, "{}, {copies} copies", parts.join(" and "))
@@ -243,7 +259,7 @@ impl<B: Backend> From<&Conv2d<'_, B>> for Operation {
             kernel: weight[1],
             outputs: weight[0],
             bias: op.bias.is_some(),
-            shift: op.shift.as_ref().map_or(0, |shift| shift.rows.len()),
+            shift: op.shift.is_some(),
             residual: op.residual.is_some(),
             activation: op.activation,
             stride: op.stride,
@@ -275,6 +291,12 @@ impl<B: Backend> From<&Attention<'_, B>> for Operation {
 impl<B: Backend> From<&Concat<'_, B>> for Operation {
     fn from(op: &Concat<'_, B>) -> Self {
         Operation::Concat { a: op.a.shape(), b: op.b.shape().channels() }
+    }
+}
+
+impl<B: Backend> From<&Rows<'_, B>> for Operation {
+    fn from(op: &Rows<'_, B>) -> Self {
+        Operation::Rows { table: op.table.shape(), rows: op.rows.len(), items: op.items }
     }
 }
 

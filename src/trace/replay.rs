@@ -1,7 +1,7 @@
 use crate::error::{Error, Result};
 use crate::ops::{
     Attention, Backend, Blend, Columns, Combine, Concat, Conv2d, Enter, GroupNorm, Inject, LayerNorm, Leave,
-    Linear, Shift,
+    Linear, Rows, Shift,
 };
 use crate::rng::{CounterStream, Draw, NormalDraw};
 use crate::tensor::{Shape, Shaped, Tensor};
@@ -15,7 +15,7 @@ const EPS: f32 = 1e-5;
 #[derive(Debug, Clone)]
 pub struct Inputs {
     /// What it reads besides the weight, in the order of its fields, absent ones left out. A shift stands after the bias, as
-    /// `[rows, outputs]`. Operands of an attention that are columns of one tensor stand there once.
+    /// `[items, outputs]`. Operands of an attention that are columns of one tensor stand there once.
     pub tensors: Vec<Tensor>,
     /// The weight of a linear layer or a convolution.
     pub weight: Option<Tensor>,
@@ -63,7 +63,7 @@ fn shapes(operation: &Operation) -> Vec<Shape> {
         Operation::Conv2d { x, outputs, bias, shift, residual, .. } => {
             let optional = [
                 bias.then_some([*outputs].into()),
-                (*shift > 0).then_some([*shift, *outputs].into()),
+                shift.then_some([x[0], *outputs].into()),
                 residual.then(|| operation.output()),
             ];
             [*x].into_iter().chain(optional.into_iter().flatten()).collect()
@@ -78,7 +78,7 @@ fn shapes(operation: &Operation) -> Vec<Shape> {
         }
         Operation::Concat { a, b } => vec![*a, a.with_channels(*b)],
         Operation::Enter { parts, .. } => parts.clone(),
-        Operation::Leave { x, .. } => vec![*x],
+        Operation::Rows { table: x, .. } | Operation::Leave { x, .. } => vec![*x],
         Operation::Combine { y, terms } | Operation::Inject { y, terms, .. } => vec![*y; *terms],
         Operation::Blend { y, mask } => vec![*y, *y, *mask],
     }
@@ -161,12 +161,12 @@ impl<'b, B: Backend> Replay<'b, B> {
                 backend.linear(&op, y)
             }
             Operation::Conv2d { bias, shift, residual, activation, stride, upsample, .. } => {
-                let table = (shift > 0).then(|| &tensors[1 + usize::from(bias)]);
+                let table = shift.then(|| &tensors[1 + usize::from(bias)]);
                 let op = Conv2d {
                     x: &tensors[0],
                     weight: &weights[0],
                     bias: bias.then(|| &tensors[1]),
-                    shift: table.map(|table| Shift { table, rows: 0..shift, first: 0 }),
+                    shift: table.map(|table| Shift { table, first: 0 }),
                     residual: tensors.last().filter(|_| residual),
                     activation,
                     stride,
@@ -189,6 +189,9 @@ impl<'b, B: Backend> Replay<'b, B> {
                 backend.attention(&Attention { q, k, v, channels, heads }, y)
             }
             Operation::Concat { .. } => backend.concat(&Concat { a: &tensors[0], b: &tensors[1] }, y),
+            Operation::Rows { rows, items, .. } => {
+                backend.rows(&Rows { table: &tensors[0], rows: 0..rows, items }, y)
+            }
             Operation::Enter { copies, .. } => backend.enter(&Enter { parts: &terms(latents), copies }, y),
             Operation::Leave { branches, .. } => {
                 backend.leave(&Leave { x: &tensors[0], branch: 0, branches }, y_latent)

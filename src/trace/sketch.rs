@@ -1,7 +1,7 @@
 use crate::error::Result;
 use crate::ops::{
     Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, Inject, LayerNorm, Leave, Linear,
-    expect_shape, expect_weight,
+    Rows, expect_shape, expect_weight,
 };
 use crate::pool::Usage;
 use crate::tensor::{DType, Shape, Shaped, Tensor};
@@ -31,6 +31,7 @@ impl Backend for Sketch {
     type Tensor = Sketched;
     type Latent = Sketched;
     type Weight = Sketched;
+    type Tape = ();
 
     fn empty(&self, shape: Shape) -> Result<Sketched> {
         Ok(Sketched { shape, dtype: self.0 })
@@ -82,6 +83,9 @@ impl Backend for Sketch {
     }
     fn concat(&self, op: &Concat<'_, Self>, y: &mut Sketched) -> Result<()> {
         expect_shape("concat", "y", y.shape, op.check()?)
+    }
+    fn rows(&self, op: &Rows<'_, Self>, y: &mut Sketched) -> Result<()> {
+        expect_shape("rows", "y", y.shape, op.check()?)
     }
     fn enter(&self, op: &Enter<'_, Self>, y: &mut Sketched) -> Result<()> {
         expect_shape("enter", "y", y.shape, op.check()?)

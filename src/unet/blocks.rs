@@ -1,5 +1,3 @@
-use std::ops::Range;
-
 use super::config::{Config, Level};
 use crate::error::Result;
 use crate::nn::{
@@ -12,16 +10,15 @@ use crate::tensor::Shaped;
 /// What every block needs besides its input.
 pub(super) struct Given<'a, B: Backend> {
     pub backend: &'a B,
-    /// What each residual block adds at each time, and which rows of it are for this one.
+    /// What each residual block adds to each item.
     pub table: &'a B::Tensor,
-    pub rows: Range<usize>,
     /// What each cross-attention looks into, in the order in which they run.
     pub contexts: std::slice::Iter<'a, KeysValues<B>>,
 }
 
 impl<B: Backend> Given<'_, B> {
     fn resnet(&self, block: &ResnetBlock<B>, x: &B::Tensor) -> Result<B::Tensor> {
-        block.forward(self.backend, x, self.table, self.rows.clone())
+        block.forward(self.backend, x, self.table)
     }
 
     fn attend(&mut self, block: &Transformer2D<B>, x: &B::Tensor) -> Result<B::Tensor> {

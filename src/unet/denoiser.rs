@@ -23,7 +23,7 @@ pub struct UNetDenoiser<B: Backend> {
     negative: Prompt,
     /// The timesteps that a run has announced.
     announced: Vec<[f32; 1]>,
-    /// One for each shape of latents and branches that has been asked for.
+    /// For each shape of latents and branches that was asked for last, the latest at the end.
     prepared: Vec<Prepared<B>>,
 }
 
@@ -38,6 +38,9 @@ struct Prepared<B: Backend> {
     input: B::Tensor,
     output: B::Latent,
 }
+
+/// How many shapes are kept ready: each has all memory that a run takes. A variation has two, with guidance on and off four.
+const MOST_SHAPES: usize = 4;
 
 impl<B: Backend> UNetDenoiser<B> {
     /// `unet`, trained on the levels of `sampling`, under two prompts of as many tokens.
@@ -70,20 +73,18 @@ impl<B: Backend> UNetDenoiser<B> {
             true => self.announced.clone(),
             false => vec![[timestep]],
         };
-        let place = match place {
-            Some(place) => place,
+        let mut prepared = match place {
+            Some(place) => self.prepared.remove(place),
             None => {
-                let prepared = self.prepare(shape, branches, timesteps())?;
-                self.prepared.push(prepared);
-                self.prepared.len() - 1
+                self.prepared.drain(..self.prepared.len().saturating_sub(MOST_SHAPES - 1));
+                self.prepare(shape, branches, timesteps())?
             }
         };
-        let prepared = &mut self.prepared[place];
         if !prepared.timesteps.contains(&[timestep]) {
+            prepared.times = self.unet.times(&timesteps(), &prepared.conditioning)?;
             prepared.timesteps = timesteps();
-            prepared.times = self.unet.times(&prepared.timesteps, &prepared.conditioning)?;
         }
-        Ok(prepared)
+        Ok(self.prepared.push_mut(prepared))
     }
 
     fn prepare(&self, shape: Shape, branches: &[Branch], timesteps: Vec<[f32; 1]>) -> Result<Prepared<B>> {

@@ -4,13 +4,15 @@ use super::blocks::Given;
 use super::{Conditioning, Times, UNet, misshapen, refuse};
 use crate::error::Result;
 use crate::nn::KeysValues;
-use crate::ops::Backend;
+use crate::ops::{Backend, Rows};
 use crate::pool::Usage;
 use crate::tensor::{Shape, Shaped};
 
 /// A UNet made ready for inputs of one shape: it has rehearsed them, and owns all memory that they take, so that running
 /// allocates nothing. A model can have any number of plans, in any number of threads.
 pub struct Plan<B: Backend> {
+    /// What a device keeps of a run. Dropped before what it uses.
+    tape: B::Tape,
     unet: Arc<UNet<B>>,
     /// The model's device, with memory of the plan's own.
     backend: B,
@@ -19,6 +21,9 @@ pub struct Plan<B: Backend> {
     tokens: usize,
     workspace: Usage,
     flops: u64,
+    kernels: u64,
+    /// What the time of the current step adds, a row for each item: in one place, whatever the step.
+    table: B::Tensor,
     /// Room for what the way up wants of the way down.
     skips: Vec<B::Tensor>,
     prediction: B::Tensor,
@@ -44,7 +49,6 @@ impl<B: Backend> UNet<B> {
         let (rehearsal, elsewhere) = (self.backend.rehearsal(), self.backend.rehearsal());
         let shape = [batch, height, width, self.config.in_channels].into();
         let x = elsewhere.empty(shape)?;
-        let table = elsewhere.empty([1, self.time_emb_proj.outputs()].into())?;
         let context = elsewhere.empty([batch, tokens, self.config.cross_attention_dim].into())?;
         let contexts: Vec<KeysValues<B>> = self
             .cross_attentions()
@@ -52,22 +56,24 @@ impl<B: Backend> UNet<B> {
             .collect::<Result<_>>()?;
 
         let out = shape.with_channels(self.config.out_channels);
-        let mut prediction = rehearsal.empty(out)?;
+        let times = [batch, self.time_emb_proj.outputs()].into();
+        let (table, mut prediction) = (rehearsal.empty(times)?, rehearsal.empty(out)?);
         let mut skips = Vec::new();
         // A block that was new in one pass may be a better fit for something earlier in the next. The last pass has shown
         // that what there is suffices.
-        let flops = loop {
-            let before = (rehearsal.usage().allocations, rehearsal.flops());
-            let given = Given { backend: &rehearsal, table: &table, rows: 0..1, contexts: contexts.iter() };
+        let (flops, kernels) = loop {
+            let before = (rehearsal.usage().allocations, rehearsal.flops(), rehearsal.launches());
+            let given = Given { backend: &rehearsal, table: &table, contexts: contexts.iter() };
             self.run(given, &x, &mut skips, &mut prediction)?;
             if rehearsal.usage().allocations == before.0 {
-                break rehearsal.flops() - before.1;
+                break (rehearsal.flops() - before.1, rehearsal.launches() - before.2);
             }
         };
         let backend = rehearsal.stocked()?;
-        let prediction = backend.empty(out)?;
+        let (table, prediction) = (backend.empty(times)?, backend.empty(out)?);
         let (unet, workspace) = (self.clone(), rehearsal.usage());
-        Ok(Plan { unet, backend, shape, tokens, workspace, flops, skips, prediction })
+        let tape = B::Tape::default();
+        Ok(Plan { tape, unet, backend, shape, tokens, workspace, flops, kernels, table, skips, prediction })
     }
 }
 
@@ -83,6 +89,16 @@ impl<B: Backend> Plan<B> {
         self.flops
     }
 
+    /// The kernels of a run; 0 if the backend launches none.
+    pub fn kernels(&self) -> u64 {
+        self.kernels
+    }
+
+    /// How often the runs so far have turned to the device: once for each kernel, or once for all that were replayed.
+    pub fn launches(&self) -> u64 {
+        self.backend.launches()
+    }
+
     /// The shape of the input, `[N, H, W, in_channels]`.
     pub fn shape(&self) -> Shape {
         self.shape
@@ -90,6 +106,9 @@ impl<B: Backend> Plan<B> {
 
     /// Predicts from the noisy input `x` what the model was trained to predict, noise or velocity,
     /// `[N, H, W, out_channels]`, at one of the steps of `times`.
+    ///
+    /// A GPU keeps what the first run launches, as a graph, and replays it while `x` and `conditioning` are the same tensors;
+    /// what they hold may change.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::error::Error::Shape) for an `x` of another shape, [`Error::Value`](crate::error::Error::Value)
@@ -102,13 +121,15 @@ impl<B: Backend> Plan<B> {
         conditioning: &Conditioning<B>,
     ) -> Result<&B::Tensor> {
         self.check(x, times, step, conditioning)?;
-        let given = Given {
-            backend: &self.backend,
-            table: &times.table,
-            rows: step * times.rows..(step + 1) * times.rows,
-            contexts: conditioning.contexts.iter(),
-        };
-        self.unet.run(given, x, &mut self.skips, &mut self.prediction)?;
+        let rows = step * times.rows..(step + 1) * times.rows;
+        let rows = Rows { table: &times.table, rows, items: self.shape[0] };
+        self.backend.rows(&rows, &mut self.table)?;
+        let contexts = conditioning.contexts.iter();
+        let inputs = std::iter::once(x).chain(contexts.clone().map(KeysValues::tensor));
+        self.backend.repeat(&mut self.tape, inputs, |backend| {
+            let given = Given { backend, table: &self.table, contexts };
+            self.unet.run(given, x, &mut self.skips, &mut self.prediction)
+        })?;
         Ok(&self.prediction)
     }
 

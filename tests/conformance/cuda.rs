@@ -9,7 +9,7 @@ use crate::attention::AttentionCase;
 use crate::case::{self, Readable, Tested};
 use crate::conv2d::Conv2dCase;
 use crate::latent::{BlendCase, CombineCase, InjectCase};
-use crate::layout::{ConcatCase, EnterCase, LeaveCase};
+use crate::layout::{ConcatCase, EnterCase, LeaveCase, RowsCase};
 use crate::linear::LinearCase;
 use crate::norm::{GroupNormCase, LayerNormCase};
 use crate::support::emulated::Emulated;
@@ -76,6 +76,7 @@ macro_rules! network_operations {
             group_norm: GroupNormCase, 60;
             layer_norm: LayerNormCase, 60;
             concat: ConcatCase, 50;
+            rows: RowsCase, 20;
             enter: EnterCase, 50;
             leave: LeaveCase, 50;
         }

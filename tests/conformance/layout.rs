@@ -1,4 +1,4 @@
-use noisefork::ops::{Concat, Enter, Leave};
+use noisefork::ops::{Concat, Enter, Leave, Rows};
 use noisefork::tensor::{Element, Tensor};
 use proptest::prelude::*;
 
@@ -43,6 +43,43 @@ impl Case for ConcatCase {
             any::<u64>(),
         )
             .prop_map(|(n, rows, a, b, seed)| ConcatCase { rows: [n, rows], a, b, seed })
+            .boxed()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct RowsCase {
+    table: [usize; 2],
+    first: usize,
+    rows: usize,
+    items: usize,
+    seed: u64,
+}
+
+impl Case for RowsCase {
+    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64> {
+        let table = upload::<S, _>(backend, &Values(self.seed).tensor(self.table, 1.0));
+        let op = Rows { table: &table, rows: self.first..self.first + self.rows, items: self.items };
+        let mut y = unwritten(backend, op.check().expect("a valid case"));
+        backend.rows(&op, &mut y).expect("a valid case");
+        backend.tensor(&y)
+    }
+
+    /// Nothing is computed.
+    fn floor<S: Element>(&self, _: &[f64]) -> f64 {
+        0.0
+    }
+
+    fn large() -> Vec<Self> {
+        vec![RowsCase { table: [20, 1283], first: 7, rows: 2, items: 6, seed: 1 }]
+    }
+
+    fn any() -> BoxedStrategy<Self> {
+        (0..5usize, 1..4usize, 1..4usize, 0..3usize, extent(&[16], 40), any::<u64>())
+            .prop_map(|(first, rows, each, after, width, seed)| {
+                let table = [first + rows + after, width];
+                RowsCase { table, first, rows, items: rows * each, seed }
+            })
             .boxed()
     }
 }

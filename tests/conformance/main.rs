@@ -17,7 +17,7 @@ use attention::AttentionCase;
 use conv2d::Conv2dCase;
 use judge::{Subject, judge};
 use latent::{BlendCase, CombineCase, InjectCase};
-use layout::{ConcatCase, EnterCase, LeaveCase};
+use layout::{ConcatCase, EnterCase, LeaveCase, RowsCase};
 use linear::LinearCase;
 use norm::{GroupNormCase, LayerNormCase};
 
@@ -34,6 +34,7 @@ macro_rules! suite {
                 layer_norm: LayerNormCase, 2000;
                 attention: AttentionCase, 1000;
                 concat: ConcatCase, 300;
+                rows: RowsCase, 100;
                 enter: EnterCase, 300;
                 leave: LeaveCase, 300;
                 combine: CombineCase, 1000;

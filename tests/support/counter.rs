@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use noisefork::error::Result;
 use noisefork::ops::{
     Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, Inject, LayerNorm, Leave, Linear,
+    Rows,
 };
 use noisefork::pool::Usage;
 use noisefork::tensor::{DType, Shape, Shaped, Tensor};
@@ -41,6 +42,7 @@ impl Backend for Counter {
     type Tensor = Nothing;
     type Latent = Nothing;
     type Weight = Nothing;
+    type Tape = ();
 
     fn empty(&self, shape: Shape) -> Result<Nothing> {
         Ok(Nothing(shape))
@@ -89,6 +91,9 @@ impl Backend for Counter {
         not_run()
     }
     fn concat(&self, _: &Concat<'_, Self>, _: &mut Nothing) -> Result<()> {
+        not_run()
+    }
+    fn rows(&self, _: &Rows<'_, Self>, _: &mut Nothing) -> Result<()> {
         not_run()
     }
     fn enter(&self, _: &Enter<'_, Self>, _: &mut Nothing) -> Result<()> {

@@ -1,7 +1,9 @@
 //! The CUDA backend's launcher on an emulated GPU.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
 
 use emulator::Device;
 use noisefork::cuda::{Compute, Cuda, Launcher, Plan};
@@ -13,10 +15,12 @@ const MULTIPROCESSORS: u32 = 108;
 /// An emulated device of compute capability 8.0.
 pub struct Emulated {
     device: Device,
-    /// What is being captured, if something is.
-    captured: Mutex<Option<Graph>>,
+    /// What threads are capturing.
+    captures: Mutex<HashMap<ThreadId, Graph>>,
     /// How often each kernel ran.
     pub launches: Mutex<BTreeMap<&'static str, usize>>,
+    /// How many graphs were captured.
+    pub graphs: AtomicUsize,
 }
 
 /// Work in the order in which it was captured.
@@ -32,7 +36,12 @@ enum Work {
 impl Emulated {
     /// A device whose schedules follow from `seed`.
     pub fn new(seed: u64) -> Self {
-        Emulated { device: Device::new(80, seed), captured: Mutex::default(), launches: Mutex::default() }
+        Emulated {
+            device: Device::new(80, seed),
+            captures: Mutex::default(),
+            launches: Mutex::default(),
+            graphs: AtomicUsize::default(),
+        }
     }
 
     /// The CUDA backend on such a device.
@@ -42,11 +51,19 @@ impl Emulated {
 
     /// Does it, or writes it down.
     fn submit(&self, work: Work) -> Result<()> {
-        match &mut *self.captured.lock().unwrap() {
-            Some(graph) => graph.0.push(work),
-            None => self.perform(&work)?,
+        if let Some(graph) = self.captures.lock().unwrap().get_mut(&thread::current().id()) {
+            graph.0.push(work);
+            return Ok(());
         }
-        Ok(())
+        self.perform(&work)
+    }
+
+    /// Refuses what cannot be written down.
+    fn now(&self, op: &'static str) -> Result<()> {
+        match self.captures.lock().unwrap().contains_key(&thread::current().id()) {
+            true => Err(Error::NotCapturable { op }),
+            false => Ok(()),
+        }
     }
 
     fn perform(&self, work: &Work) -> Result<()> {
@@ -79,7 +96,11 @@ unsafe impl Launcher for Emulated {
         MULTIPROCESSORS
     }
 
+    fn has(&self, address: u64, bytes: usize) -> Result<bool> {
+        self.device.has(address, bytes).map_err(refused("has"))
+    }
     fn alloc(&self, bytes: usize) -> Result<u64> {
+        self.now("alloc")?;
         let device = "the emulated device".to_owned();
         self.device.alloc(bytes).ok_or(Error::OutOfMemory { device, bytes })
     }
@@ -87,9 +108,11 @@ unsafe impl Launcher for Emulated {
         self.device.free(pointer).expect("an allocation");
     }
     unsafe fn copy_to(&self, to: u64, from: &[u8]) -> Result<()> {
+        self.now("copy_to")?;
         self.device.copy_to(to, from).map_err(refused("copy_to"))
     }
     unsafe fn copy_from(&self, from: u64, to: &mut [u8]) -> Result<()> {
+        self.now("copy_from")?;
         self.device.copy_from(from, to).map_err(refused("copy_from"))
     }
     unsafe fn copy_within(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
@@ -102,15 +125,18 @@ unsafe impl Launcher for Emulated {
         self.submit(Work::Renew { pointer, bytes }).expect("an allocation of at least as many bytes");
     }
 
-    fn begin_capture(&self) -> Result<()> {
-        *self.captured.lock().unwrap() = Some(Graph::default());
-        Ok(())
-    }
-    fn end_capture(&self) -> Result<Graph> {
-        let nothing = || Error::Driver { op: "end_capture", got: "nothing is being captured".into() };
-        self.captured.lock().unwrap().take().ok_or_else(nothing)
+    fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
+        self.now("capture")?;
+        let thread = thread::current().id();
+        self.captures.lock().unwrap().insert(thread, Graph::default());
+        let done = work();
+        let graph = self.captures.lock().unwrap().remove(&thread).expect("put there before");
+        done?;
+        self.graphs.fetch_add(1, Ordering::Relaxed);
+        Ok(graph)
     }
     unsafe fn replay(&self, graph: &Graph) -> Result<()> {
+        self.now("replay")?;
         graph.0.iter().try_for_each(|work| self.perform(work))
     }
 }

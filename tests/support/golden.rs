@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use half::{bf16, f16};
+use noisefork::sampling::{Profile, Variations};
 use noisefork::tensor::{Shape, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -55,6 +56,21 @@ impl Golden {
 }
 
 impl Case<'_> {
+    /// The variation node as the case has it set.
+    pub fn variations(&self) -> Variations {
+        Variations {
+            profile: Profile::Comfyui0_3_64,
+            noise_seed: self.seed("noise_seed"),
+            steps: self.usize("steps"),
+            cfg: self.f64("cfg"),
+            sampler: self.str("sampler").parse().unwrap(),
+            scheduler: self.str("scheduler").parse().unwrap(),
+            variation_seed: self.seed("variation_seed"),
+            variation_strength: self.f64("variation_strength"),
+            cfg_scale: self.f64("cfg_scale"),
+        }
+    }
+
     /// Whether the case has this setting, and it is not null.
     pub fn has(&self, key: &str) -> bool {
         !self.settings[key].is_null()

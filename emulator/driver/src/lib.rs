@@ -140,18 +140,20 @@ driver! {
         put(stream, state.make(Kind::Stream)?);
         Ok(())
     }
-    fn cuStreamDestroy_v2(stream: Handle) |state, stream| state.destroy(Kind::Stream, stream)
+    fn cuStreamDestroy_v2(stream: Handle) |state, stream| {
+        state.on(stream, "cuStreamDestroy")?;
+        state.destroy(Kind::Stream, stream)
+    }
     fn cuStreamSynchronize(stream: Handle) |state, stream| {
         state.on(stream, "cuStreamSynchronize")
     }
     fn cuStreamBeginCapture_v2(stream: Handle, mode: c_uint) |state, stream, _| {
         state.on(stream, "cuStreamBeginCapture")?;
-        state.capture = Some((stream as usize, Vec::new()));
+        state.captures.insert(stream as usize, Vec::new());
         Ok(())
     }
     fn cuStreamEndCapture(stream: Handle, graph: *mut Handle) |state, stream, graph| {
-        let (of, work) = state.capture.take().ok_or(INVALID_VALUE)?;
-        assert_eq!(of, stream as usize);
+        let work = state.captures.remove(&(stream as usize)).ok_or(INVALID_VALUE)?;
         let handle = state.make(Kind::Graph)?;
         state.graphs.insert(handle as usize, work);
         put(graph, handle);
@@ -185,6 +187,10 @@ driver! {
         state.expect(Kind::Event, event)?;
         state.on(stream, "cuEventRecord")
     }
+    fn cuStreamWaitEvent(stream: Handle, event: Handle, flags: c_uint) |state, stream, event, _| {
+        state.expect(Kind::Event, event)?;
+        state.on(stream, "cuStreamWaitEvent")
+    }
     fn cuEventSynchronize(event: Handle) |state, event| state.expect(Kind::Event, event)
     fn cuEventDestroy_v2(event: Handle) |state, event| state.destroy(Kind::Event, event)
 
@@ -217,6 +223,11 @@ driver! {
         put(pointer, state.allocate(bytes)?);
         Ok(())
     }
+    fn cuMemAllocAsync(pointer: *mut u64, bytes: usize, stream: Handle) |state, pointer, bytes, stream| {
+        state.on(stream, "cuMemAllocAsync")?;
+        put(pointer, state.allocate(bytes)?);
+        Ok(())
+    }
     fn cuMemFreeAsync(pointer: u64, stream: Handle) |state, pointer, stream| {
         state.on(stream, "cuMemFreeAsync")?;
         state.free(pointer)
@@ -232,6 +243,19 @@ driver! {
         let handle = state.host.iter().find_map(of).ok_or(INVALID_VALUE)?;
         state.host.remove(&handle);
         state.destroy(Kind::HostMemory, handle as Handle)
+    }
+    fn cuPointerGetAttribute(value: *mut c_void, attribute: c_uint, pointer: u64) |state, value, attribute, pointer| {
+        const DEVICE_ORDINAL: c_uint = 9;
+        const RANGE_START: c_uint = 11;
+        const RANGE_SIZE: c_uint = 12;
+        let (start, bytes, device) = state.allocation_of(pointer).ok_or(INVALID_VALUE)?;
+        match attribute {
+            DEVICE_ORDINAL => put(value.cast(), device as c_int),
+            RANGE_START => put(value.cast(), start),
+            RANGE_SIZE => put(value.cast(), bytes),
+            _ => return Err(INVALID_VALUE),
+        }
+        Ok(())
     }
     fn cuMemcpyHtoDAsync_v2(
         to: u64,

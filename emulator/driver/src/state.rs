@@ -51,10 +51,10 @@ pub struct State {
     pub functions: HashMap<usize, Function>,
     /// By graph, and by what was made of one.
     pub graphs: HashMap<usize, Vec<Work>>,
-    /// The stream that is captured, and what it was told to do.
-    pub capture: Option<(usize, Vec<Work>)>,
-    /// Live allocations and the device of each.
-    memory: HashMap<u64, usize>,
+    /// The streams that are captured, and what each was told to do.
+    pub captures: HashMap<usize, Vec<Work>>,
+    /// Live allocations, their bytes and the device of each.
+    memory: HashMap<u64, (usize, usize)>,
 }
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
@@ -163,7 +163,7 @@ impl State {
             self.violation(&format!("{call} on the default stream"));
         }
         self.expect(Kind::Stream, stream)?;
-        if self.capture.as_ref().is_some_and(|(captured, _)| *captured == stream as usize) {
+        if self.captures.contains_key(&(stream as usize)) {
             self.violation(&format!("{call} on a stream that is being captured"));
             return Err(STREAM_CAPTURE_UNSUPPORTED);
         }
@@ -172,9 +172,7 @@ impl State {
 
     /// For what may be captured.
     pub fn submit(&mut self, stream: Handle, work: Work) -> std::result::Result<(), Result> {
-        if let Some((captured, list)) = &mut self.capture
-            && *captured == stream as usize
-        {
+        if let Some(list) = self.captures.get_mut(&(stream as usize)) {
             list.push(work);
             return Ok(());
         }
@@ -208,12 +206,21 @@ impl State {
         const MEMORY: usize = 1 << 30;
         let pointer = if bytes > MEMORY { None } else { self.device()?.alloc(bytes) };
         let pointer = pointer.ok_or(OUT_OF_MEMORY)?;
-        self.memory.insert(pointer, self.current()?);
+        self.memory.insert(pointer, (bytes, self.current()?));
         Ok(pointer)
     }
 
+    /// Where the allocation that a pointer points into begins, its bytes and its device.
+    pub fn allocation_of(&self, pointer: u64) -> Option<(u64, usize, usize)> {
+        let holds = |&(&start, &(bytes, _)): &(&u64, &(usize, usize))| {
+            (start..start + bytes as u64).contains(&pointer)
+        };
+        self.memory.iter().find(holds).map(|(&start, &(bytes, device))| (start, bytes, device))
+    }
+
     pub fn free(&mut self, pointer: u64) -> std::result::Result<(), Result> {
-        if self.memory.get(&pointer) != Some(&self.current()?) {
+        let current = self.current()?;
+        if self.memory.get(&pointer).is_none_or(|&(_, device)| device != current) {
             self.violation("what is freed is no allocation of the current context");
             return Err(INVALID_VALUE);
         }

@@ -21,6 +21,8 @@ enum Mutation {
   uninitialised_register,
   one_past_the_end,
   deadlock,
+  local_overrun,
+  wide_shift,
 };
 
 // y = x with each block's 128 values in reverse order, by way of shared memory.
@@ -72,6 +74,17 @@ template <Mutation M> __device__ __forceinline__ void swap(const float* x, float
 template <Mutation M> __device__ __forceinline__ void copy(const float* x, float* y) {
   const int i = threadIdx.x * 4 + (M == misaligned ? 1 : 0);
   store_vector(y + threadIdx.x * 4, load_vector(x + i));
+}
+
+// y[i] = x[i] times 2^(i mod 8), by way of an array of the thread's own.
+template <Mutation M> __device__ __forceinline__ void scale(const float* x, float* y) {
+  const int i = threadIdx.x, j = i % 8;
+  float powers[8];
+  float* end = powers + (M == local_overrun ? 9 : 8);
+  for (float* power = powers; power < end; power++) {
+    *power = (float)(1 << (power - powers + (M == wide_shift ? 28 : 0)));
+  }
+  y[i] = x[i] * powers[j];
 }
 
 // C [16, 8] = A [16, K] B [8, K] transposed, K a multiple of 16: one warp multiplies, two load, over two stages.
@@ -131,6 +144,9 @@ VARIANT(swap, none)
 VARIANT(swap, no_warp_barrier)
 VARIANT(copy, none)
 VARIANT(copy, misaligned)
+VARIANT(scale, none)
+VARIANT(scale, local_overrun)
+VARIANT(scale, wide_shift)
 
 #define PRODUCT(mutation)                                                                          \
   KERNEL void product_##mutation(const f16* a, const f16* b, float* c, uint32_t depth) {           \

@@ -52,12 +52,11 @@ pub enum Opened {
 }
 
 impl Device {
-    /// Makes the device ready; `Auto` becomes what it stands for here.
+    /// Makes the device ready; `Auto` becomes what it stands for: the CPU.
     pub fn open(&mut self) -> Result<Opened> {
         if *self == Device::Auto {
-            let (device, why) = choose();
-            *self = device;
-            why.inspect(|why| eprintln!("note: --device {device}: {why}"));
+            *self = Device::Cpu;
+            why_cpu().inspect(|why| eprintln!("note: --device cpu: {why}"));
         }
         match *self {
             Device::Cuda(ordinal) => open_cuda(ordinal),
@@ -66,27 +65,31 @@ impl Device {
     }
 }
 
-/// What `auto` stands for, and why, if this build leaves a choice: the first GPU that it can use, or else the CPU.
+/// Why `auto` stands for the CPU, if this build leaves a choice. Until the kernels have run on a GPU, one that could be used
+/// is taken by its name alone.
 #[cfg(feature = "cuda")]
-pub fn choose() -> (Device, Option<String>) {
+pub fn why_cpu() -> Option<String> {
     let devices = match driver::devices() {
         Ok(devices) => devices,
-        Err(error) => return (Device::Cpu, Some(error.to_string())),
+        Err(error) => return Some(error.to_string()),
     };
     let mut why = "the driver shows no GPU".to_owned();
     for device in devices {
+        let driver::Device { ordinal, name, .. } = &device;
         match device.check() {
-            Ok(()) => return (Device::Cuda(device.ordinal), Some(device.name)),
+            Ok(()) => {
+                return Some(format!("no kernel has run on a GPU yet; --device cuda:{ordinal} takes {name}"));
+            }
             Err(error) => why = error.to_string(),
         }
     }
-    (Device::Cpu, Some(why))
+    Some(why)
 }
 
-/// What `auto` stands for: the CPU.
+/// Why `auto` stands for the CPU: there is no choice.
 #[cfg(not(feature = "cuda"))]
-pub fn choose() -> (Device, Option<String>) {
-    (Device::Cpu, None)
+pub fn why_cpu() -> Option<String> {
+    None
 }
 
 /// The GPU that a driver leads to, computing in f16, as models of this kind are run.

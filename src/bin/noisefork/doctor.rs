@@ -1,7 +1,7 @@
 use clap::Args;
 use noisefork::error::Result;
 
-use crate::device::choose;
+use crate::device::why_cpu;
 use crate::say::say;
 
 /// Tell what this machine and this build have to compute with, and what `--device auto` makes of it.
@@ -13,8 +13,7 @@ pub fn run(_: &Arguments) -> Result<()> {
     line("noisefork", env!("CARGO_PKG_VERSION").to_owned());
     line("cpu", cpu());
     cuda(&line);
-    let (device, why) = choose();
-    line("auto", format!("{device}{}", why.map_or(String::new(), |why| format!(": {why}"))));
+    line("auto", format!("cpu{}", why_cpu().map_or(String::new(), |why| format!(": {why}"))));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use cudarc::driver::{DriverError, result, sys};
 use super::failure::failure;
 use super::locked;
 use super::stream::Stream;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Launches and copies that were captured, with the memory that was freed on the way: a replay uses it again.
 #[derive(Debug)]
@@ -22,25 +22,17 @@ unsafe impl Send for Graph {}
 unsafe impl Sync for Graph {}
 
 impl Graph {
-    /// Ends what `stream` captures, and takes what was freed meanwhile.
-    pub fn end(stream: Arc<Stream>, held: Vec<u64>) -> Result<Self> {
+    /// What can be launched on `stream` of what was captured, which this takes, with what was freed meanwhile.
+    pub fn new(stream: Arc<Stream>, captured: sys::CUgraph, held: Vec<u64>) -> Result<Self> {
         // Whatever fails from here on, dropping this gives the memory back.
         let mut graph = Graph { raw: Mutex::new(std::ptr::null_mut()), held, stream };
-        let raw = graph.instantiate().map_err(|error| failure("end_capture", error))?;
-        if raw.is_null() {
-            return Err(Error::Driver { op: "end_capture", got: "no graph".into() });
-        }
+        let raw = graph.instantiate(captured).map_err(|error| failure("capture", error))?;
         graph.raw = Mutex::new(raw);
         Ok(graph)
     }
 
-    fn instantiate(&self) -> Result<sys::CUgraphExec, DriverError> {
-        self.stream.bind()?;
-        // SAFETY: the stream lives as long as `self`.
-        let captured = unsafe { result::stream::end_capture(self.stream.raw()) }?;
-        if captured.is_null() {
-            return Ok(std::ptr::null_mut());
-        }
+    /// The stream's context is current.
+    fn instantiate(&self, captured: sys::CUgraph) -> Result<sys::CUgraphExec, DriverError> {
         // SAFETY: the graph is ours; what can be launched does not need it any more.
         unsafe {
             let flags = sys::CUgraphInstantiate_flags(0);
@@ -58,7 +50,7 @@ impl Graph {
         }
     }
 
-    /// Whether it was captured on `stream`.
+    /// Whether it is launched on `stream`.
     pub fn is_of(&self, stream: &Arc<Stream>) -> bool {
         Arc::ptr_eq(&self.stream, stream)
     }

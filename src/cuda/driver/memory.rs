@@ -13,8 +13,6 @@ use crate::error::Result;
 #[derive(Debug)]
 pub struct Pool {
     raw: sys::CUmemoryPool,
-    /// For what is allocated while the other stream is captured, which would make the allocation part of the graph.
-    aside: sys::CUstream,
     stream: Arc<Stream>,
 }
 
@@ -25,8 +23,7 @@ impl Pool {
     }
 
     fn create(stream: &Arc<Stream>, ordinal: usize) -> Result<Self, DriverError> {
-        let aside = result::stream::create(result::stream::StreamKind::NonBlocking)?;
-        let mut pool = Pool { raw: ptr::null_mut(), aside, stream: stream.clone() };
+        let mut pool = Pool { raw: ptr::null_mut(), stream: stream.clone() };
         // SAFETY: the structure is one of numbers and pointers, for which zero stands for what is not asked for.
         let mut properties: sys::CUmemPoolProps = unsafe { std::mem::zeroed() };
         properties.allocType = sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED;
@@ -42,34 +39,41 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Memory for what is launched on `stream` from here on.
-    pub fn alloc(
-        &self,
-        bytes: usize,
-        stream: sys::CUstream,
-        capturing: bool,
-    ) -> Result<sys::CUdeviceptr, DriverError> {
-        // SAFETY: pool and streams live as long as `self`. Memory from the other stream is there before this returns, so
-        // every stream may use it.
-        unsafe {
-            let pointer =
-                result::mem_pool::alloc_async(self.raw, bytes, if capturing { self.aside } else { stream })?;
-            if capturing {
-                result::stream::synchronize(self.aside)?;
-            }
-            Ok(pointer)
-        }
+    /// Memory for what is launched on the stream from here on.
+    pub fn alloc(&self, bytes: usize) -> Result<sys::CUdeviceptr, DriverError> {
+        // SAFETY: pool and stream live as long as `self`.
+        unsafe { result::mem_pool::alloc_async(self.raw, bytes, self.stream.raw()) }
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // SAFETY: both are ours; the driver keeps what was allocated until it is freed.
-        self.stream.quietly(|| unsafe {
-            let destroyed = if self.raw.is_null() { Ok(()) } else { result::mem_pool::destroy(self.raw) };
-            result::stream::destroy(self.aside).and(destroyed)
-        });
+        if !self.raw.is_null() {
+            // SAFETY: it is ours; the driver keeps what was allocated until it is freed.
+            self.stream.quietly(|| unsafe { result::mem_pool::destroy(self.raw) });
+        }
     }
+}
+
+/// Whether these bytes are one allocation's, or part of one, on the device of this number.
+pub fn is_on_device(address: sys::CUdeviceptr, bytes: usize, ordinal: usize) -> Result<bool, DriverError> {
+    use sys::CUpointer_attribute as Attribute;
+    /// What the driver says of an address; nothing of one that is none of its own.
+    fn attribute<T: Default>(which: Attribute, address: sys::CUdeviceptr) -> Result<Option<T>, DriverError> {
+        let mut value = T::default();
+        // SAFETY: the attributes below are of the types that they are asked for.
+        match unsafe { sys::cuPointerGetAttribute((&raw mut value).cast(), which, address) } {
+            sys::CUresult::CUDA_SUCCESS => Ok(Some(value)),
+            sys::CUresult::CUDA_ERROR_INVALID_VALUE => Ok(None),
+            error => Err(DriverError(error)),
+        }
+    }
+    let device: Option<i32> = attribute(Attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address)?;
+    let start: Option<u64> = attribute(Attribute::CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, address)?;
+    let size: Option<usize> = attribute(Attribute::CU_POINTER_ATTRIBUTE_RANGE_SIZE, address)?;
+    let (Some(device), Some(start), Some(size)) = (device, start, size) else { return Ok(false) };
+    let before = address.saturating_sub(start) as usize;
+    Ok(device == ordinal as i32 && bytes <= size.saturating_sub(before))
 }
 
 /// Memory of the host that a device reads by itself: a copy out of it needs no waiting.

@@ -3,12 +3,14 @@
 //!
 //! All work goes to one stream, the launcher's own or the caller's, and never to the default stream.
 
+mod capture;
 mod device;
 mod failure;
 mod graph;
 mod image;
 mod kernels;
 mod memory;
+mod slice;
 mod stream;
 
 use std::ffi::c_void;
@@ -19,9 +21,11 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 
 pub use device::{Device, devices, driver_version};
 pub use graph::Graph;
+pub use slice::{SliceTensor, SliceTensorMut};
 
 use super::launch::{Launcher, Plan};
 use crate::error::{Error, Result};
+use capture::Captures;
 use failure::failure;
 use kernels::Kernels;
 use memory::{Pool, Staging};
@@ -32,16 +36,15 @@ const MOST_ARGUMENTS: usize = 32;
 
 /// A GPU and a stream of it.
 ///
-/// Every thread may use it, and what it does follows the order of the calls. While one thread captures, what the others
-/// launch is captured too.
+/// Every thread may use it, and what it does follows the order of the calls. What a thread captures, it captures aside: the
+/// stream, which others may use as well, sees only replays.
 #[derive(Debug)]
 pub struct Driver {
     device: Device,
     kernels: Kernels,
     pool: Pool,
     staging: Mutex<Staging>,
-    /// What was freed while work is being captured; `None` while none is.
-    capture: Mutex<Option<Vec<u64>>>,
+    captures: Captures,
     stream: Arc<Stream>,
 }
 
@@ -102,7 +105,7 @@ impl Driver {
             kernels: Kernels::load(&stream, device.capability)?,
             pool: Pool::new(&stream, device.ordinal)?,
             staging: Mutex::new(Staging::new(&stream)?),
-            capture: Mutex::new(None),
+            captures: Captures::default(),
             device,
             stream,
         })
@@ -123,31 +126,37 @@ impl Driver {
     /// # Errors
     /// Those of what was launched, or what the driver reports.
     pub fn synchronize(&self) -> Result<()> {
-        self.call("synchronize", |stream| {
+        self.call_now("synchronize", |stream| {
             // SAFETY: the stream lives as long as `self`.
             unsafe { result::stream::synchronize(stream) }
         })
     }
 
-    /// Calls the driver, with the context made current.
+    /// Calls the driver, with the context made current. What is called may be captured.
     fn call<T>(
         &self,
         op: &'static str,
         f: impl FnOnce(sys::CUstream) -> Result<T, DriverError>,
     ) -> Result<T> {
-        self.stream.bind().and_then(|()| f(self.stream.raw())).map_err(|error| failure(op, error))
+        let stream = self.captures.stream().unwrap_or(self.stream.raw());
+        self.stream.bind().and_then(|()| f(stream)).map_err(|error| failure(op, error))
     }
 
-    fn capture(&self) -> MutexGuard<'_, Option<Vec<u64>>> {
-        locked(&self.capture)
+    /// As [`Driver::call`], for what may not be captured.
+    fn call_now<T>(
+        &self,
+        op: &'static str,
+        f: impl FnOnce(sys::CUstream) -> Result<T, DriverError>,
+    ) -> Result<T> {
+        match self.captures.stream() {
+            Some(_) => Err(Error::NotCapturable { op }),
+            None => self.call(op, f),
+        }
     }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        if self.capture().is_some() {
-            let _ = self.end_capture();
-        }
         // Kernels may still run, and are unloaded next.
         // SAFETY: the stream lives as long as `self`.
         self.stream.quietly(|| unsafe { result::stream::synchronize(self.stream.raw()) });
@@ -186,39 +195,34 @@ unsafe impl Launcher for Driver {
         self.device.multiprocessors
     }
 
+    fn has(&self, address: u64, bytes: usize) -> Result<bool> {
+        self.call("has", |_| memory::is_on_device(address, bytes, self.device.ordinal))
+    }
+
     fn alloc(&self, bytes: usize) -> Result<u64> {
-        let capturing = self.capture().is_some();
-        self.stream.bind().map_err(|error| failure("alloc", error))?;
-        self.pool.alloc(bytes, self.stream.raw(), capturing).map_err(|error| match error {
-            DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY) => {
-                Error::OutOfMemory { device: self.device.name.clone(), bytes }
-            }
-            error => failure("alloc", error),
-        })
+        self.call_now("alloc", |_| match self.pool.alloc(bytes) {
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Ok(None),
+            other => other.map(Some),
+        })?
+        .ok_or_else(|| Error::OutOfMemory { device: self.device.name.clone(), bytes })
     }
 
     unsafe fn free(&self, pointer: u64) {
-        match &mut *self.capture() {
-            // The graph may use it whenever it is replayed.
-            Some(held) => held.push(pointer),
+        if !self.captures.hold(pointer) {
             // SAFETY: it came from `alloc` and is used no more, says the caller.
-            None => unsafe { self.stream.free(pointer) },
+            unsafe { self.stream.free(pointer) }
         }
     }
 
     unsafe fn copy_to(&self, to: u64, from: &[u8]) -> Result<()> {
-        if self.capture().is_some() {
-            let got = "what is copied from the host cannot be captured".to_owned();
-            return Err(Error::Driver { op: "copy_to", got });
-        }
-        self.call("copy_to", |stream| {
+        self.call_now("copy_to", |stream| {
             // SAFETY: the caller's, of `to`.
             unsafe { locked(&self.staging).copy(to, from, stream) }
         })
     }
 
     unsafe fn copy_from(&self, from: u64, to: &mut [u8]) -> Result<()> {
-        self.call("copy_from", |stream| {
+        self.call_now("copy_from", |stream| {
             // SAFETY: the caller's, of `from`; `to` is borrowed until the copy has ended.
             unsafe {
                 let queued = result::memcpy_dtoh_async(to, from, stream);
@@ -253,26 +257,9 @@ unsafe impl Launcher for Driver {
         })
     }
 
-    fn begin_capture(&self) -> Result<()> {
-        let mut capture = self.capture();
-        if capture.is_some() {
-            return Err(Error::Driver { op: "begin_capture", got: "work is being captured already".into() });
-        }
-        self.call("begin_capture", |stream| {
-            // Other threads of the program may allocate meanwhile, as may we.
-            let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
-            // SAFETY: the stream lives as long as `self`.
-            unsafe { result::stream::begin_capture(stream, mode) }
-        })?;
-        *capture = Some(Vec::new());
-        Ok(())
-    }
-
-    fn end_capture(&self) -> Result<Graph> {
-        let Some(held) = self.capture().take() else {
-            return Err(Error::Driver { op: "end_capture", got: "nothing is being captured".into() });
-        };
-        Graph::end(self.stream.clone(), held)
+    fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
+        self.call_now("capture", |_| Ok(()))?;
+        self.captures.capture(&self.stream, work)
     }
 
     unsafe fn replay(&self, graph: &Graph) -> Result<()> {
@@ -280,6 +267,6 @@ unsafe impl Launcher for Driver {
             let got = "a graph that was captured on another stream".to_owned();
             return Err(Error::Driver { op: "replay", got });
         }
-        self.stream.bind().and_then(|()| graph.launch()).map_err(|error| failure("replay", error))
+        self.call_now("replay", |_| graph.launch())
     }
 }

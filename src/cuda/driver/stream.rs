@@ -8,7 +8,7 @@ pub struct Stream {
     raw: sys::CUstream,
     context: Arc<CudaContext>,
     /// `None` for a stream of others.
-    _owned: Option<Arc<CudaStream>>,
+    owned: Option<Arc<CudaStream>>,
 }
 
 // SAFETY: a stream belongs to no thread; see `Driver`.
@@ -18,15 +18,20 @@ unsafe impl Sync for Stream {}
 
 impl Stream {
     pub fn of(stream: Arc<CudaStream>) -> Self {
-        Stream { raw: stream.cu_stream(), context: stream.context().clone(), _owned: Some(stream) }
+        Stream { raw: stream.cu_stream(), context: stream.context().clone(), owned: Some(stream) }
     }
 
     pub fn foreign(context: Arc<CudaContext>, raw: sys::CUstream) -> Self {
-        Stream { raw, context, _owned: None }
+        Stream { raw, context, owned: None }
     }
 
     pub fn raw(&self) -> sys::CUstream {
         self.raw
+    }
+
+    /// As cudarc has it, if it made the stream.
+    pub fn of_cudarc(&self) -> Option<&CudaStream> {
+        self.owned.as_deref()
     }
 
     /// Null, or one of the two numbers that stand for default streams.
