@@ -34,12 +34,15 @@ fn main() {
             "clocks",
             "device",
             "fiber",
+            "mbarrier",
             "memory",
             "numbers",
             "registry",
             "report",
             "schedule",
+            "tensor_copy",
             "warp",
+            "warpgroup",
         ]))
         .compile("emulator_runtime");
     // A kernel registers itself, and nothing else refers to it, so the linker must be told to keep it.
@@ -52,7 +55,8 @@ fn main() {
         .flag_if_supported("-ftrivial-auto-var-init=pattern")
         .link_lib_modifier("+whole-archive")
         .files(manifest::FILES.iter().map(|file| kernels.join(file.name).with_extension("cu")))
-        .file("tests/kernels/mutants.cu");
+        .file("tests/kernels/mutants.cu")
+        .file("tests/kernels/mutants_hopper.cu");
     if variant != Variant::Sanitized {
         // The hooks of the thread sanitizer are the checker's: its own library is not linked.
         kernels_build.flag("-fsanitize=thread");

@@ -61,8 +61,8 @@ fn part(operation: &Operation, Inputs { tensors, weight }: &Inputs, at: usize) -
             if bias {
                 needed.push(picked([1], next(), &[output]));
             }
-            if let Some(items_per_row) = x[0].checked_div(shift) {
-                needed.push(picked([1, 1], next(), &[item / items_per_row * outputs + output]));
+            if shift {
+                needed.push(picked([1, 1], next(), &[item * outputs + output]));
             }
             if residual {
                 needed.push(picked([1, kernel, kernel, 1], next(), &vec![at; kernel * kernel]));
@@ -73,7 +73,7 @@ fn part(operation: &Operation, Inputs { tensors, weight }: &Inputs, at: usize) -
                 kernel,
                 outputs: 1,
                 bias,
-                shift: shift.min(1),
+                shift,
                 residual,
                 activation,
                 stride: 1,

@@ -5,14 +5,14 @@ use std::fmt::Write;
 use std::path::Path;
 use std::{env, fs};
 
-use super::product::{Product, Rows};
+use super::product::{Gpu, Image, Product, Rows};
 use super::{attention, group_norm};
 use crate::tensor::DType;
 
 /// Of an H100 SXM: dense f16 on tensor cores, and memory. From its data sheet.
 const FLOPS: f64 = 989e12;
 const BYTES: f64 = 3.35e12;
-const MULTIPROCESSORS: u32 = 132;
+const H100: Gpu = Gpu { multiprocessors: 132, hopper: true };
 /// Guidance's two halves of one picture.
 const BATCH: usize = 2;
 /// Of a prompt.
@@ -68,8 +68,13 @@ fn gated(
 ) -> Row {
     let (item_rows, from) = (edge * edge, if taps == 1 { Rows::Matrix } else { Rows::Pixels });
     let (rows, depth) = (BATCH * item_rows, taps * inputs.next_multiple_of(8));
-    let product = Product { from, element: DType::F16, rows, item_rows, columns, depth, gated };
-    let plan = product.plan(MULTIPROCESSORS);
+    // What is resized is not for Hopper's kernels.
+    let image = (read == item_rows).then(|| match from {
+        Rows::Matrix => Image::of_matrix(rows, inputs),
+        Rows::Pixels => Image { items: BATCH, height: edge, width: edge, channels: inputs, kernel: 3 },
+    });
+    let product = Product { from, image, element: DType::F16, rows, item_rows, columns, depth, gated };
+    let plan = product.plan(H100);
     let parts = if plan.splits > 1 { format!(", {} parts", plan.splits) } else { String::new() };
     Row {
         name,
@@ -307,10 +312,11 @@ fn the_table_is_up_to_date() {
          Convolutions, linear layers, attention and normalisations of one denoising step in f16, two items (one picture under\n\
          guidance), on an H100 SXM: {:.0} TFLOP/s dense and {:.2} TB/s. The floor of an operation is the larger of its \
          operations\nand its bytes (inputs, weight and output, each once) at those rates; exponentials are not counted. The plan \
-         is what\n`src/cuda` chooses for {MULTIPROCESSORS} multiprocessors. Nothing here has been \
+         is what\n`src/cuda` chooses for {} multiprocessors. Nothing here has been \
          measured. Made by\n`KERNELS_TABLE=write cargo test --release --lib floor`.\n{}{}",
         FLOPS / 1e12,
         BYTES / 1e12,
+        H100.multiprocessors,
         table("SD 1.5 at 512 pixels", &sd15()),
         table("SDXL at 1024 pixels", &sdxl()),
     );

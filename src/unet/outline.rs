@@ -24,7 +24,7 @@ impl Config {
         let backend = Arc::new(Traced::new(Sketch(dtype)));
         let unet = UNet::from_parts(backend.clone(), self.clone(), &Weights::blank())?;
         let x = backend.empty([batch, height, width, self.in_channels].into())?;
-        let table = backend.empty([1, unet.time_emb_proj.outputs()].into())?;
+        let table = backend.empty([batch, unet.time_emb_proj.outputs()].into())?;
         let context = backend.empty([batch, tokens, self.cross_attention_dim].into())?;
         let contexts: Vec<KeysValues<_>> = unet
             .cross_attentions()
@@ -33,7 +33,7 @@ impl Config {
         let mut prediction = backend.empty(x.shape().with_channels(self.out_channels))?;
         // What depends on the prompt alone is no part of an answer.
         backend.take();
-        let given = Given { backend: &*backend, table: &table, rows: 0..1, contexts: contexts.iter() };
+        let given = Given { backend: &*backend, table: &table, contexts: contexts.iter() };
         unet.run(given, &x, &mut Vec::new(), &mut prediction)?;
         Ok(backend.take())
     }

@@ -23,8 +23,9 @@ pub use device::{Device, devices, driver_version};
 pub use graph::Graph;
 pub use slice::{SliceTensor, SliceTensorMut};
 
-use super::launch::{Launcher, Plan};
+use super::launch::{Boxes, Launcher, Plan, TensorMap};
 use crate::error::{Error, Result};
+use crate::tensor::DType;
 use capture::Captures;
 use failure::failure;
 use kernels::Kernels;
@@ -197,6 +198,40 @@ unsafe impl Launcher for Driver {
 
     fn has(&self, address: u64, bytes: usize) -> Result<bool> {
         self.call("has", |_| memory::is_on_device(address, bytes, self.device.ordinal))
+    }
+
+    fn runs_hopper(&self) -> bool {
+        self.kernels.have_hopper()
+    }
+
+    fn tensor_map(&self, boxes: &Boxes) -> Result<TensorMap> {
+        let mut map = sys::CUtensorMap { opaque: [0; 16] };
+        let element = match boxes.element {
+            DType::F64 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT64,
+            DType::F32 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+            DType::F16 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+            DType::BF16 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+        };
+        // SAFETY: the lists have as many entries as the rank says, and are read before this returns. Nothing is read at the
+        // tensor's address.
+        let encoded = unsafe {
+            sys::cuTensorMapEncodeTiled(
+                &mut map,
+                element,
+                boxes.extents.len() as u32,
+                boxes.pointer as *mut c_void,
+                boxes.extents.as_ptr(),
+                boxes.strides.as_ptr(),
+                boxes.lengths.as_ptr(),
+                [1; 4].as_ptr(),
+                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        };
+        encoded.result().map_err(|error| failure("tensor_map", error))?;
+        Ok(TensorMap(map.opaque))
     }
 
     fn alloc(&self, bytes: usize) -> Result<u64> {
