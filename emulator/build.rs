@@ -24,12 +24,15 @@ fn main() {
             "clocks",
             "device",
             "fiber",
+            "mbarrier",
             "memory",
             "numbers",
             "registry",
             "report",
             "schedule",
+            "tensor_copy",
             "warp",
+            "warpgroup",
         ]))
         .compile("emulator_runtime");
     // The hooks of the thread sanitizer are the checker's: its own library is not linked. A kernel registers itself, and
@@ -43,6 +46,7 @@ fn main() {
         .link_lib_modifier("+whole-archive")
         .files(manifest::FILES.iter().map(|file| kernels.join(file.name).with_extension("cu")))
         .file("tests/kernels/mutants.cu")
+        .file("tests/kernels/mutants_hopper.cu")
         .compile("emulator_kernels");
 }
 

@@ -38,6 +38,10 @@ pub enum Uses {
     AsyncCopies,
     /// Loads of 16 bytes.
     WideLoads,
+    /// Hopper's products of a warpgroup: `wgmma`.
+    WarpgroupProducts,
+    /// Hopper's copies of boxes of a tensor, and the barriers that they report to.
+    TensorCopies,
 }
 
 /// The compute types.
@@ -47,6 +51,9 @@ pub const LATENTS: &[&str] = &["f32"];
 
 /// The types that tensor cores take.
 const HALVES: &[&str] = &["f16", "bf16"];
+
+/// The one architecture that has Hopper's own instructions.
+const HOPPER: &[&str] = &["sm_90a"];
 
 /// Every file.
 pub const FILES: &[File] = &[
@@ -207,6 +214,16 @@ pub const FILES: &[File] = &[
         architectures: &[],
     },
     File {
+        name: "product_hopper",
+        kernels: &[
+            product_hopper("product_hopper_128x64"),
+            product_hopper("product_hopper_128x128"),
+            product_hopper("product_hopper_128x256"),
+        ],
+        flags: &[],
+        architectures: HOPPER,
+    },
+    File {
         name: "split_k",
         kernels: &[Kernel {
             name: "split_k",
@@ -233,4 +250,10 @@ const fn attention(name: &'static str, elements: &'static [&'static str]) -> Ker
 const fn product(name: &'static str, args: &'static [&'static str]) -> Kernel {
     const USES: &[Uses] = &[Uses::TensorCores, Uses::MatrixLoads, Uses::AsyncCopies, Uses::WideLoads];
     Kernel { name, elements: ELEMENTS, args, uses: USES }
+}
+
+/// A product of tiles that tensor copies bring.
+const fn product_hopper(name: &'static str) -> Kernel {
+    const USES: &[Uses] = &[Uses::WarpgroupProducts, Uses::TensorCopies];
+    Kernel { name, elements: HALVES, args: &["TensorMap", "TensorMap", "Products"], uses: USES }
 }

@@ -67,6 +67,16 @@ fn it_copies_and_launches() {
     run_to_the_end("the_backend_combines", &[]);
 }
 
+/// A stand-in for an H100 is told of tensor maps by the driver's function; where that refuses, it is told by type.
+#[test]
+fn it_makes_tensor_maps_where_there_is_a_use_for_them() {
+    let hopper = ("EMULATED_DRIVER_CAPABILITY", "90");
+    run_to_the_end("the_backend_multiplies", &[]);
+    run_to_the_end("the_backend_multiplies", &[hopper]);
+    let refused = ("EMULATED_DRIVER_FAIL", "cuTensorMapEncodeTiled=1");
+    run_to_the_end("tensor_maps_are_refused", &[hopper, refused]);
+}
+
 #[test]
 fn it_captures_and_replays() {
     run_to_the_end("a_graph_does_it_again", &[]);
@@ -150,7 +160,7 @@ mod inner {
     use noisefork::cuda::driver::{devices, driver_version};
     use noisefork::cuda::{Cuda, Driver, Launcher, Plan};
     use noisefork::error::{Error, Result};
-    use noisefork::ops::{Backend, Combine};
+    use noisefork::ops::{Activation, Backend, Combine, Linear};
     use noisefork::tensor::{DType, Shape, Tensor};
 
     const BYTES: usize = 3 * 4096;
@@ -244,6 +254,33 @@ mod inner {
         cuda.combine(&Combine { terms: &[(0.5, &x), (0.25, &x)] }, &mut y).unwrap();
         let got = cuda.read_latent(&y).unwrap();
         assert!(got.data().iter().zip(host.data()).all(|(got, x)| *got == 0.75 * x));
+    }
+
+    /// The sums of as many ones as there are inputs.
+    fn multiply() -> Result<Tensor<f16>> {
+        const INPUTS: usize = 72;
+        let cuda = Cuda::<_, f16>::new(Arc::new(Driver::new(0)?));
+        let ones = |shape: [usize; 2]| Tensor::new(shape, vec![1.0; shape.iter().product()]).unwrap();
+        let x = cuda.upload(&ones([130, INPUTS]))?;
+        let weight = cuda.pack(ones([70, INPUTS]))?;
+        let op =
+            Linear { x: &x, weight: &weight, bias: None, residual: None, activation: Activation::Identity };
+        let mut y = cuda.empty(op.check()?)?;
+        cuda.linear(&op, &mut y)?;
+        y.read()
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn the_backend_multiplies() {
+        assert!(multiply().unwrap().data().iter().all(|sum| sum.to_f32() == 72.0));
+    }
+
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn tensor_maps_are_refused() {
+        let error = error(multiply());
+        assert!(matches!(error, Error::Driver { op: "tensor_map", .. }), "{error:?}");
     }
 
     #[test]

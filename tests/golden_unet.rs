@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 use noisefork::cpu::Cpu;
+use noisefork::cuda::Cuda;
 use noisefork::error::{Error, Result};
 use noisefork::nn::Run;
 use noisefork::ops::{Backend, Enter, Leave};
@@ -108,6 +109,8 @@ fn check_everywhere(name: &str) {
     check(Emulated::cuda::<f32>(1), "emulated CUDA in f32", name, smallest, |_| F32);
     check(Emulated::cuda::<f16>(1), "emulated CUDA in f16", name, smallest, twice_torch(name, DType::F16));
     check(Emulated::cuda::<bf16>(1), "emulated CUDA in bf16", name, smallest, twice_torch(name, DType::BF16));
+    let hopper = Cuda::<_, f16>::new(Arc::new(Emulated::hopper(132, 1)));
+    check(hopper, "emulated Hopper in f16", name, smallest, twice_torch(name, DType::F16));
 }
 
 #[test]

@@ -176,17 +176,26 @@ fn instructions(fatbin: &[u8], architecture: &str) -> BTreeMap<String, Vec<Strin
     functions
 }
 
-/// Whether an instruction is of a kind.
-fn is(uses: &Uses, instruction: &str) -> bool {
-    let begins = |names: &[&str]| names.iter().any(|name| instruction.starts_with(name));
+/// What machine code must hold: of each list, an instruction that begins so. Loads must be wide.
+fn wanted(uses: &Uses) -> &'static [&'static [&'static str]] {
     match uses {
-        Uses::TensorCores => begins(&["HMMA.", "HGMMA."]),
-        Uses::MatrixLoads => begins(&["LDSM.", "HGMMA."]),
-        Uses::AsyncCopies => begins(&["LDGSTS.", "UTMALDG", "UBLKCP"]),
-        Uses::WideLoads => {
-            begins(&["UTMALDG", "UBLKCP"]) || begins(&["LDG.", "LDGSTS."]) && instruction.contains(".128")
-        }
+        Uses::TensorCores => &[&["HMMA."]],
+        Uses::MatrixLoads => &[&["LDSM."]],
+        Uses::AsyncCopies => &[&["LDGSTS."]],
+        Uses::WideLoads => &[&["LDG.", "LDGSTS."]],
+        Uses::WarpgroupProducts => &[&["HGMMA."], &["WARPGROUP.ARRIVE"], &["WARPGROUP.DEPBAR"]],
+        Uses::TensorCopies => &[&["UTMALDG."], &["SYNCS.ARRIVE.TRANS64"], &["SYNCS.PHASECHK.TRANS64"]],
     }
+}
+
+fn holds(instructions: &[String], uses: &Uses) -> bool {
+    let wide = |instruction: &str| !matches!(uses, Uses::WideLoads) || instruction.contains(".128");
+    wanted(uses).iter().all(|names| {
+        let is = |instruction: &String| {
+            names.iter().any(|name| instruction.starts_with(name)) && wide(instruction)
+        };
+        instructions.iter().any(is)
+    })
 }
 
 #[test]
@@ -208,8 +217,8 @@ fn kernels_hold_the_instructions_that_they_claim() {
                         if element == "f32" && matches!(uses, Uses::TensorCores | Uses::MatrixLoads) {
                             continue;
                         }
-                        let there = instructions.iter().any(|instruction| is(uses, instruction));
-                        assert!(there, "{entry} claims {uses:?}, and has none for {architecture}");
+                        let there = holds(instructions, uses);
+                        assert!(there, "{entry} claims {uses:?}, and lacks it for {architecture}");
                         found += 1;
                     }
                 }

@@ -6,17 +6,17 @@
 namespace simt {
 
 static const char* name_of(Access access) {
-  static const char* const names[] = {"read", "write", "atomic"};
+  static const char* const names[] = {"read", "write", "atomic", "asynchronous read"};
   return names[(int)access];
 }
 
-enum Kind { UNINITIALISED, IN_FLIGHT, UNORDERED_WRITE, UNORDERED_READ, OTHER_BLOCK };
+enum Kind { UNINITIALISED, IN_FLIGHT, BEING_READ, UNFENCED, UNORDERED_WRITE, UNORDERED_READ, OTHER_BLOCK };
 
 // Of shared memory each block starts anew; of device memory it starts with what other blocks of the launch did.
 UNCHECKED static void enter_block(Cell& cell, const Place& place, size_t granule, Access access, Site site) {
   const bool shared = place.allocation == 0;
   if (shared) {
-    cell.initialised = cell.flags = 0;
+    cell.initialised = cell.flags = cell.async_readers = 0;
   } else if (cell.block < machine->first_block) {
     cell.flags = 0;
   } else {
@@ -35,11 +35,22 @@ UNCHECKED static void enter_block(Cell& cell, const Place& place, size_t granule
   cell.writer = cell.reader[0] = cell.reader[1] = 0;
 }
 
+UNCHECKED static void note_reader(Cell& cell, const Thread* thread) {
+  const uint16_t reader = thread->number + 1;
+  if (cell.reader[0] != reader) {
+    cell.reader[1] = cell.reader[0];
+    cell.read_clock[1] = cell.read_clock[0];
+    cell.reader[0] = reader;
+  }
+  cell.read_clock[0] = thread->clock;
+}
+
 UNCHECKED static void check_cell(Cell& cell, const Place& place, size_t granule, Access access, Site site) {
   const Thread* thread = running();
   const uint16_t self = thread->number + 1;
   if (cell.block != machine->block_number) enter_block(cell, place, granule, access, site);
-  if (access == Access::Read && !cell.initialised) {
+  const bool reads = access == Access::Read || access == Access::AsyncRead;
+  if (reads && !cell.initialised) {
     report(site, UNINITIALISED, "read of uninitialised memory: %s by thread %d", place.name(granule).c_str(),
            thread->number);
   }
@@ -52,14 +63,22 @@ UNCHECKED static void check_cell(Cell& cell, const Place& place, size_t granule,
     report(site, UNORDERED_WRITE, "data race: %s of %s by thread %d is not ordered with its write by thread %d",
            name_of(access), place.name(granule).c_str(), thread->number, cell.writer - 1);
   }
-  if (access == Access::Read) {
-    if (cell.reader[0] != self) {
-      cell.reader[1] = cell.reader[0];
-      cell.read_clock[1] = cell.read_clock[0];
-      cell.reader[0] = self;
+  if (access == Access::AsyncRead) {
+    const bool by_thread = cell.writer && !(cell.flags & (BY_TENSOR_COPY | COPY_IN_FLIGHT));
+    if (by_thread && cell.write_clock > machine->threads[cell.writer - 1].fenced) {
+      report(site, UNFENCED, "%s of %s by thread %d: it was written by thread %d, which has not fenced it (fence.proxy.async)",
+             name_of(access), place.name(granule).c_str(), thread->number, cell.writer - 1);
     }
-    cell.read_clock[0] = thread->clock;
+    cell.async_readers++;
     return;
+  }
+  if (access == Access::Read) {
+    note_reader(cell, thread);
+    return;
+  }
+  if (cell.async_readers) {
+    report(site, BEING_READ, "%s of %s by thread %d while an asynchronous operation reads it", name_of(access),
+           place.name(granule).c_str(), thread->number);
   }
   for (int i = 0; i < 2; i++) {
     const uint16_t reader = cell.reader[i];
@@ -102,10 +121,29 @@ void mark_copy_in_flight(uint32_t to, unsigned bytes) {
   for (unsigned i = 0; i < bytes / GRANULE; i++) cells[i].flags |= COPY_IN_FLIGHT;
 }
 
-void mark_copied(uint32_t to, unsigned bytes, const Thread* by) {
+static void mark_written(uint32_t to, unsigned bytes, const Thread* by, uint32_t clock, uint8_t flags) {
   Cell* cells = machine->arena.cells + to / GRANULE;
   for (unsigned i = 0; i < bytes / GRANULE; i++) {
-    cells[i] = {machine->block_number, by->clock, {0, 0}, uint16_t(by->number + 1), {0, 0}, 1, 0};
+    cells[i] = {};
+    cells[i].block = machine->block_number;
+    cells[i].write_clock = clock;
+    cells[i].writer = by->number + 1;
+    cells[i].initialised = 1;
+    cells[i].flags = flags;
+  }
+}
+
+void mark_copied(uint32_t to, unsigned bytes, const Thread* by) { mark_written(to, bytes, by, by->clock, 0); }
+
+void mark_tensor_copied(uint32_t to, unsigned bytes, const Thread* by, uint32_t clock) {
+  mark_written(to, bytes, by, clock, BY_TENSOR_COPY);
+}
+
+void end_async_read(uint32_t from, unsigned bytes, const Thread* by) {
+  Cell* cells = machine->arena.cells + from / GRANULE;
+  for (unsigned i = 0; i < bytes / GRANULE; i++) {
+    cells[i].async_readers--;
+    note_reader(cells[i], by);
   }
 }
 

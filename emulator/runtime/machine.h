@@ -48,6 +48,7 @@ struct Thread : ThreadView {
   Clocks known;           // of others, beyond what block and warp barriers tell; empty: nothing
   std::vector<PendingCopy> copies;
   int copy_group;
+  uint32_t fenced;        // its writes up to then are seen by asynchronous operations
 };
 
 // What the lanes of a warp do together, once all that were named have arrived.
@@ -69,6 +70,66 @@ struct Barrier {
   int line;
 };
 
+// Hopper's barrier in shared memory: a phase ends when all have arrived and all bytes that were expected are there.
+struct Mbarrier {
+  uint32_t count, pending, phase;
+  int64_t bytes;      // still to come in this phase
+  bool fenced;        // tensor copies know of it
+  Clocks arriving, completed;  // what is known to those who arrived in this phase, and in the last
+  std::vector<Thread*> waiting;
+};
+
+// A tensor as tensor copies see it: what the 128 bytes of a TensorMap hold here.
+struct TensorMap {
+  static constexpr uint64_t MAGIC = 0x70616d726f736e74;
+  uint64_t magic;
+  const unsigned char* address;
+  uint64_t strides[4];   // bytes from one to the next along dimensions 1 and on
+  uint32_t extents[5];
+  uint16_t box[5];
+  uint8_t rank, element_bytes;
+  uint8_t swizzled;      // by 128 bytes, or not
+};
+static_assert(sizeof(TensorMap) <= 128, "as large as the driver's");
+
+struct TensorCopy {
+  uint32_t to, barrier;
+  TensorMap map;
+  int32_t at[5];
+  const Thread* by;
+  uint32_t clock;  // when it was issued
+  Clocks known;    // to who issued it
+  bool late;       // not before somebody cannot go on without it
+};
+
+// Products that a warpgroup has under way.
+constexpr int WARPGROUP = 128;
+struct WarpgroupProduct {
+  uint64_t a, b;          // descriptors
+  bool a_in_registers, b_transposed, done;
+  float registers[64][16];
+  float (*to_f32)(uint16_t);
+  size_t sums;            // which
+  bool accumulates;
+  int group;
+};
+struct WarpgroupSums {
+  float* registers[WARPGROUP];
+  int columns;
+  std::vector<float> sum;  // [64, columns]
+  int group;               // the last one that adds to it
+  bool delivered;
+};
+struct Warpgroup {
+  void* arguments[WARPGROUP];
+  std::vector<Thread*> waiting;
+  const char* what;
+  std::vector<WarpgroupProduct> products;
+  std::vector<WarpgroupSums> sums;
+  int group;
+  bool fenced;  // since its registers were last its threads' own
+};
+
 // ---- memory and its shadow ----
 
 // What is known of two neighbouring bytes. Elements are never smaller, so neither are the granules.
@@ -78,6 +139,7 @@ enum CellFlag : uint8_t {
   BY_ATOMIC = 1,        // last written by an atomic
   COPY_IN_FLIGHT = 2,   // an asynchronous copy will write it
   READ_EARLIER = 4,     // read by a block of this launch before the one that `block` names
+  BY_TENSOR_COPY = 8,   // last written by a tensor copy, which asynchronous operations see without a fence
 };
 
 struct Cell {
@@ -85,7 +147,8 @@ struct Cell {
   uint32_t write_clock;     // when, in the writer's time
   uint32_t read_clock[2];   // of the last two readers
   uint16_t writer, reader[2];  // thread number + 1; 0: none
-  uint8_t initialised, flags;
+  uint8_t initialised;
+  uint8_t flags : 4, async_readers : 4;  // asynchronous operations that are reading it
 };
 
 struct Allocation {
@@ -156,6 +219,9 @@ struct Machine {
   uint8_t priority[MOST_WARPS];
   Warp warps[MOST_WARPS];
   std::map<int, Barrier> barriers;
+  std::map<uint32_t, Mbarrier> mbarriers;  // by address
+  std::vector<TensorCopy> tensor_copies;   // under way
+  Warpgroup warpgroups[MOST_THREADS / WARPGROUP];
   uint32_t barrier_clock[MOST_THREADS];  // each thread's clock at the last barrier of the whole block
   bool has_clocks;                       // whether any thread has `known`
   Fiber main;
@@ -181,6 +247,18 @@ void release_after_exit();
 
 // ---- warp.cpp ----
 void arrive(const char* what, unsigned mask, void* argument, WarpOperation operation, Site site);
+
+// ---- mbarrier.cpp ----
+// Bytes that a tensor copy brought, and what was known when it was issued.
+void complete_bytes(uint32_t barrier, size_t bytes, const Clocks& known);
+
+// ---- tensor_copy.cpp ----
+// Lets one of the copies under way land, if there is one that may; `needed`: nobody can run without.
+bool land_tensor_copy(bool needed);
+
+// ---- warpgroup.cpp ----
+void begin_warpgroups();
+bool warpgroups_are_done();
 
 // ---- clocks.cpp ----
 bool happened_before(int thread, uint32_t clock, const Thread* now);
@@ -214,10 +292,13 @@ inline size_t cells_of(const void* p, size_t bytes) {
 }
 
 // ---- checker.cpp ----
-enum class Access : uint8_t { Read, Write, Atomic };
+// An asynchronous read goes on until `end_async_read`.
+enum class Access : uint8_t { Read, Write, Atomic, AsyncRead };
 void check(const void* p, size_t bytes, Access access, Site site);
+void end_async_read(uint32_t from, unsigned bytes, const Thread* by);
 void mark_copy_in_flight(uint32_t to, unsigned bytes);
 void mark_copied(uint32_t to, unsigned bytes, const Thread* by);
+void mark_tensor_copied(uint32_t to, unsigned bytes, const Thread* by, uint32_t clock);
 
 // ---- report.cpp ----
 // Ends the launch. Formats as printf does, and adds where it happened.

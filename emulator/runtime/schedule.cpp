@@ -59,6 +59,9 @@ static int choose_warp(uint64_t random) {
 }
 
 static Thread* next_thread() {
+  land_tensor_copy(false);
+  while (!machine->ready_warps && land_tensor_copy(true)) {
+  }
   if (!machine->ready_warps) deadlock();
   const uint64_t random = draw();
   const int warp = choose_warp(random);
@@ -103,6 +106,9 @@ static void thread_main() {
     fail(nullptr, "thread %d exits while its warp waits for it in %s", thread->number, warp.what);
   }
   release_after_exit();
+  if (machine->alive == 0 && (!machine->tensor_copies.empty() || !warpgroups_are_done())) {
+    fail(nullptr, "the block ends while tensor copies or wgmma of it are under way");
+  }
   if (machine->alive > 0) {
     switch_to(thread->fiber, next_thread());
   } else {
@@ -119,6 +125,9 @@ static void begin_block(const Launch& launch, uint3 index) {
   machine->ready_warps = 0;
   machine->has_clocks = false;
   machine->barriers.clear();
+  machine->mbarriers.clear();
+  machine->tensor_copies.clear();
+  begin_warpgroups();
   memset(machine->ready_count, 0, sizeof machine->ready_count);
   memset(machine->barrier_clock, 0, sizeof machine->barrier_clock);
   reset_shared_memory(launch.dynamic_shared_memory);
@@ -152,6 +161,7 @@ void run_block(const Launch& launch, uint3 index) {
     thread.known.clear();
     thread.copies.clear();
     thread.copy_group = 0;
+    thread.fenced = 0;
     prepare(thread.fiber, thread_main);
     make_ready(&thread);
   }

@@ -94,6 +94,20 @@ void async_copy(uint32_t to, const void* from, unsigned bytes, bool wanted);
 void async_copy_commit();
 void async_copy_wait(int groups_left);
 
+// ---- Hopper's barriers (mbarrier.cpp), tensor copies (tensor_copy.cpp), products (warpgroup.cpp) ----
+void mbarrier_init(uint32_t barrier, uint32_t arrivals);
+void mbarrier_fence_init();
+void mbarrier_arrive(uint32_t barrier, uint32_t bytes);
+bool mbarrier_try_wait(uint32_t barrier, uint32_t parity);
+void tensor_copy(uint32_t to, const void* map, const int32_t* at, int rank, uint32_t barrier);
+void proxy_fence();
+void wgmma(float* d, int columns, const uint32_t* a_registers, uint64_t a, uint64_t b, bool accumulates, bool b_transposed,
+           float (*to_f32)(uint16_t));
+void wgmma_fence();
+void wgmma_commit();
+void wgmma_wait(int groups_left);
+void set_registers();
+
 // ---- accesses (checker.cpp) ----
 // The compiler may split an access of 16 bytes, which a GPU does not: its alignment has to be asked for.
 void expect_aligned(const void* p, size_t bytes);

@@ -77,6 +77,17 @@ unsafe extern "C" {
         error: *mut c_char,
         size: usize,
     ) -> bool;
+    fn emulator_tensor_map(
+        to: *mut TensorMap,
+        address: u64,
+        rank: u32,
+        extents: *const u64,
+        strides: *const u64,
+        lengths: *const u32,
+        swizzled: bool,
+        error: *mut c_char,
+        size: usize,
+    ) -> bool;
     fn emulator_argument_bytes(name: *const c_char, sizes: *mut usize, most: c_int) -> c_int;
     fn emulator_signature(name: *const c_char, text: *mut c_char, size: usize) -> bool;
 }
@@ -161,8 +172,8 @@ impl Device {
     /// If a driver would refuse the launch, and what the checker found, with the seed of the schedule.
     pub fn launch(&self, kernel: &str, launch: Launch, arguments: &[&[u8]]) -> Result<(), String> {
         let name = CString::new(kernel).map_err(|_| "a name with a NUL".to_owned())?;
-        // The kernel's own type is read from there: on 16 bytes, as an argument may be aligned to.
-        let mut copies: Vec<Vec<u128>> = arguments.iter().map(|bytes| aligned(bytes)).collect();
+        // The kernel's own type is read from there, aligned as that may be.
+        let mut copies: Vec<Vec<Line>> = arguments.iter().map(|bytes| aligned(bytes)).collect();
         let mut pointers: Vec<*mut c_void> = copies.iter_mut().map(|copy| copy.as_mut_ptr().cast()).collect();
         let sizes: Vec<usize> = arguments.iter().map(|bytes| bytes.len()).collect();
         let number = self.state.lock().map_err(|_| POISONED)?.launches;
@@ -200,6 +211,35 @@ impl Drop for Device {
     }
 }
 
+/// A tensor of 16-bit elements in boxes, as a kernel's argument.
+pub type TensorMap = [u64; 16];
+
+/// As the driver's `cuTensorMapEncodeTiled` makes one, of the same lists, innermost dimension first: without interleaving,
+/// and with zeros outside.
+///
+/// # Errors
+/// If the driver would refuse it.
+///
+/// # Panics
+/// If the lists are not of one length, but for the strides, of which there is one less.
+pub fn tensor_map(
+    address: u64,
+    extents: &[u64],
+    strides: &[u64],
+    lengths: &[u32],
+    swizzled: bool,
+) -> Result<TensorMap, String> {
+    assert!(extents.len() == lengths.len() && strides.len() + 1 == extents.len(), "lists of one tensor");
+    let (mut map, mut text) = ([0; 16], [0u8; 256]);
+    // SAFETY: the lists are as long as is said, and live through the call, as the buffers do.
+    let encoded = unsafe {
+        let (rank, error) = (extents.len() as u32, text.as_mut_ptr().cast());
+        let (extents, strides, lengths) = (extents.as_ptr(), strides.as_ptr(), lengths.as_ptr());
+        emulator_tensor_map(&mut map, address, rank, extents, strides, lengths, swizzled, error, text.len())
+    };
+    if encoded { Ok(map) } else { Err(text_of(&text)) }
+}
+
 /// The types of a kernel's arguments, as Rust writes them, with ", " between; `None` if there is no such kernel.
 pub fn signature(kernel: &str) -> Option<String> {
     let name = CString::new(kernel).ok()?;
@@ -225,13 +265,15 @@ fn text_of(buffer: &[u8]) -> String {
         .map_or_else(|_| String::new(), |text| text.to_string_lossy().into_owned())
 }
 
-fn aligned(bytes: &[u8]) -> Vec<u128> {
-    bytes
-        .chunks(16)
-        .map(|chunk| {
-            let mut padded = [0; 16];
-            padded[..chunk.len()].copy_from_slice(chunk);
-            u128::from_ne_bytes(padded)
-        })
-        .collect()
+/// As much as an argument is aligned to at most.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([u8; 64]);
+
+fn aligned(bytes: &[u8]) -> Vec<Line> {
+    let mut lines = vec![Line([0; 64]); bytes.len().div_ceil(64)];
+    for (Line(line), bytes) in lines.iter_mut().zip(bytes.chunks(64)) {
+        line[..bytes.len()].copy_from_slice(bytes);
+    }
+    lines
 }

@@ -10,6 +10,41 @@
 #include "mma.cuh"
 #include "tile.cuh"
 
+// Floats of shared memory that a warp takes to write rows of so many blocks of 8 columns.
+template <int ACROSS> constexpr int SLICE = 16 * (8 * ACROSS + 8);
+
+__device__ __forceinline__ void read8(float (&v)[8], const float* from) {
+  const float4 low = *reinterpret_cast<const float4*>(from), high = *reinterpret_cast<const float4*>(from + 4);
+  v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w;
+  v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
+}
+
+// Writes a warp's 16 rows of sums out. They pass through shared memory, so that a thread gets 8 neighbouring columns. Rows
+// lie 8 floats more than their columns apart there: writes of pairs meet in no bank, reads in two. From eight values to the
+// next it is `across` columns; with GEGLU their gates are `gate` columns further on. `row_of(r)` is the output's row.
+template <class E, int ACROSS, class RowOf>
+__device__ __forceinline__ void write_rows(const Epilogue& to, uint32_t split, float* slice, const float (&sum)[ACROSS][4],
+                                           uint32_t column, int across, int gate, RowOf row_of) {
+  constexpr int COLUMNS = 8 * ACROSS, STRIDE = COLUMNS + 8;
+  const int lane = threadIdx.x % 32, parts = to.gated() ? COLUMNS / 16 : COLUMNS / 8;
+  __syncwarp();
+#pragma unroll
+  for (int j = 0; j < ACROSS; j++) {
+    float* pair = slice + lane / 4 * STRIDE + j * 8 + lane % 4 * 2;
+    *reinterpret_cast<float2*>(pair) = float2{sum[j][0], sum[j][1]};
+    *reinterpret_cast<float2*>(pair + 8 * STRIDE) = float2{sum[j][2], sum[j][3]};
+  }
+  __syncwarp();
+#pragma unroll 1
+  for (int part = lane; part < 16 * parts; part += 32) {
+    const float* from = slice + part / parts * STRIDE + part % parts * across;
+    float v[8], gates[8];
+    read8(v, from);
+    if (to.gated()) read8(gates, from + gate);
+    finish_or_keep<E>(to, split, row_of(part / parts), column + part % parts * 8, v, gates);
+  }
+}
+
 template <class E, int ROWS, int COLUMNS> struct Sums {
   static constexpr int THREADS = 128, RESIDENT = 2;
   static constexpr int WARP_ROWS = ROWS / 2, WARP_COLUMNS = COLUMNS / 2;
@@ -43,39 +78,16 @@ template <class E, int ROWS, int COLUMNS> struct Sums {
     }
   }
 
-  // Rows pass through shared memory, 16 of each warp at a time, so that a thread gets 8 neighbouring columns. Rows lie 8
-  // floats more than a warp's columns apart there: writes of pairs meet in no bank, reads in two.
   __device__ __forceinline__ void write(const Epilogue& to, uint32_t split, unsigned char* scratch, uint32_t row,
                                         uint32_t column) {
-    constexpr int STRIDE = WARP_COLUMNS + 8;
-    float* slice = reinterpret_cast<float*>(scratch) + threadIdx.x / 32 * 16 * STRIDE;
-    const int across = to.gated() ? 16 : 8, parts = WARP_COLUMNS / across;
+    float* slice = reinterpret_cast<float*>(scratch) + threadIdx.x / 32 * SLICE<BLOCKS_ACROSS>;
+    const int across = to.gated() ? 16 : 8;
     column += warp_column() * 8 / across;
 #pragma unroll
     for (int i = 0; i < BLOCKS_DOWN; i++) {
-      __syncwarp();
-#pragma unroll
-      for (int j = 0; j < BLOCKS_ACROSS; j++) {
-        float* pair = slice + lane() / 4 * STRIDE + j * 8 + lane() % 4 * 2;
-        *reinterpret_cast<float2*>(pair) = float2{sum[i][j][0], sum[i][j][1]};
-        *reinterpret_cast<float2*>(pair + 8 * STRIDE) = float2{sum[i][j][2], sum[i][j][3]};
-      }
-      __syncwarp();
-#pragma unroll 1
-      for (int part = lane(); part < 16 * parts; part += 32) {
-        const float* from = slice + part / parts * STRIDE + part % parts * across;
-        float v[8], gate[8];
-        read8(v, from);
-        if (to.gated()) read8(gate, from + 8);
-        finish_or_keep<E>(to, split, row + warp_row() + i * 16 + part / parts, column + part % parts * 8, v, gate);
-      }
+      const uint32_t first = row + warp_row() + i * 16;
+      write_rows<E>(to, split, slice, sum[i], column, across, 8, [&](int r) { return first + r; });
     }
-  }
-
-  static __device__ __forceinline__ void read8(float (&v)[8], const float* from) {
-    const float4 low = *reinterpret_cast<const float4*>(from), high = *reinterpret_cast<const float4*>(from + 4);
-    v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w;
-    v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
   }
 };
 

@@ -2,7 +2,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::launch::Launcher;
 use super::linear::Linear;
-use super::product::{Addends, Epilogue, Product, Rows, Shift, count, run, whole_chunks};
+use super::product::{Addends, Epilogue, Factors, Image, Product, Rows, Shift, count, run, whole_chunks};
 use super::{Compute, Cuda, DeviceTensor};
 use crate::error::{Error, Result};
 use crate::ops;
@@ -40,8 +40,16 @@ pub(super) fn conv2d<L: Launcher, E: Compute>(
     // A kernel of one tap that sees every pixel once is a matrix.
     let matrix = kernel == 1 && op.stride == 1 && op.upsample.is_none();
     let rows = y.shape().rows();
+    let image = match [items, height, width, channels, kernel].map(|extent| extent as usize) {
+        [.., channels, _] if matrix => Some(Image::of_matrix(rows, channels)),
+        [items, height, width, channels, kernel] if op.stride == 1 && op.upsample.is_none() => {
+            Some(Image { items, height, width, channels, kernel })
+        }
+        _ => None,
+    };
     let product = Product {
         from: if matrix { Rows::Matrix } else { Rows::Pixels },
+        image,
         element: E::DTYPE,
         rows,
         item_rows: rows / items as usize,
@@ -59,11 +67,12 @@ pub(super) fn conv2d<L: Launcher, E: Compute>(
         }
     });
     let addends = Addends { bias: op.bias, shift, residual: op.residual, activation: op.activation };
-    let [x, weight] = [op.x.pointer(), op.weight.pointer()];
+    let factors = Factors { x: op.x.pointer(), weight: op.weight.pointer() };
+    let Factors { x, weight } = factors;
     let whole = u32::from(whole_chunks::<E>(channels as usize, &[x]));
     let depth = count("depth", product.depth)?;
     if matrix {
-        return run(cuda, &product, &addends, y, |epilogue| Linear {
+        return run(cuda, &product, factors, &addends, y, |epilogue| Linear {
             x,
             weight,
             inputs: channels,
@@ -79,7 +88,7 @@ pub(super) fn conv2d<L: Launcher, E: Compute>(
     }
     let [seen_height, seen_width] =
         op.upsample.map_or([height, width], |seen| seen.map(|extent| extent as u32));
-    run(cuda, &product, &addends, y, |epilogue| Conv2d {
+    run(cuda, &product, factors, &addends, y, |epilogue| Conv2d {
         x,
         weight,
         height,

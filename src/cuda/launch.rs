@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytemuck::Pod;
+use bytemuck::{Pod, Zeroable};
 
 use crate::error::{Error, Result};
 use crate::ops::Activation;
@@ -32,6 +32,27 @@ impl Plan {
         Plan { kernel, element, grid, block: [THREADS, 1, 1], shared_memory: 0 }
     }
 }
+
+/// A tensor of 16-bit elements in device memory, and the boxes of it that kernels for Hopper copy to shared memory. Dimensions
+/// are listed from the innermost, whose elements lie side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Boxes {
+    /// Where it begins: a multiple of 16.
+    pub pointer: u64,
+    /// What it holds.
+    pub element: DType,
+    /// How many elements it has along each dimension, none of them 0.
+    pub extents: [u64; 4],
+    /// Bytes from one to the next along each dimension but the innermost: multiples of 16.
+    pub strides: [u64; 3],
+    /// Elements of a box along each dimension: at most 256; along the innermost 64, which are 128 bytes, and are swizzled.
+    pub lengths: [u32; 4],
+}
+
+/// What a driver made of [`Boxes`], to be passed to a kernel by value.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct TensorMap(pub [u64; 16]);
 
 /// An activation as `kernels/common/math.cuh` numbers it.
 pub(super) fn activation(activation: Activation) -> u32 {
@@ -69,6 +90,13 @@ pub unsafe trait Launcher: Send + Sync {
 
     /// How many multiprocessors the device has, each of which runs a few blocks at a time.
     fn multiprocessors(&self) -> u32;
+    /// Whether the kernels for Hopper are there and the device runs them. They take tensor maps, and no other kernel does.
+    fn runs_hopper(&self) -> bool;
+    /// What a kernel for Hopper takes to copy boxes of a tensor. Only asked for where there are such kernels.
+    ///
+    /// # Errors
+    /// If the driver refuses the description.
+    fn tensor_map(&self, boxes: &Boxes) -> Result<TensorMap>;
 
     /// So many bytes, aligned to at least 256, whose contents nobody may rely on.
     ///

@@ -1,7 +1,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::launch::Launcher;
-use super::product::{Addends, Epilogue, Product, Rows, count, run, whole_chunks};
+use super::product::{Addends, Epilogue, Factors, Image, Product, Rows, count, run, whole_chunks};
 use super::{Compute, Cuda, DeviceTensor};
 use crate::error::Result;
 use crate::ops::{self, Activation};
@@ -25,9 +25,10 @@ pub(super) fn linear<L: Launcher, E: Compute>(
     op: &ops::Linear<'_, Cuda<L, E>>,
     y: &mut DeviceTensor<L, E>,
 ) -> Result<()> {
-    let rows = op.x.shape().rows();
+    let (rows, inputs) = (op.x.shape().rows(), op.x.shape().channels());
     let product = Product {
         from: Rows::Matrix,
+        image: Some(Image::of_matrix(rows, inputs)),
         element: E::DTYPE,
         rows,
         item_rows: rows / op.x.shape().first().copied().unwrap_or(1).max(1),
@@ -36,14 +37,14 @@ pub(super) fn linear<L: Launcher, E: Compute>(
         gated: op.activation == Activation::Geglu,
     };
     let addends = Addends { bias: op.bias, shift: None, residual: op.residual, activation: op.activation };
-    let inputs = op.x.shape().channels();
+    let factors = Factors { x: op.x.pointer(), weight: op.weight.pointer() };
     let [inputs_count, depth] = [count("inputs", inputs)?, count("depth", product.depth)?];
-    run(cuda, &product, &addends, y, |epilogue| Linear {
-        x: op.x.pointer(),
-        weight: op.weight.pointer(),
+    run(cuda, &product, factors, &addends, y, |epilogue| Linear {
+        x: factors.x,
+        weight: factors.weight,
         inputs: inputs_count,
         depth,
-        whole: u32::from(whole_chunks::<E>(inputs, &[op.x.pointer()])),
+        whole: u32::from(whole_chunks::<E>(inputs, &[factors.x])),
         padding: 0,
         epilogue,
     })

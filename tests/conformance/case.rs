@@ -70,6 +70,35 @@ pub trait Case: Debug + Clone + Sync {
     fn any() -> BoxedStrategy<Self>;
 }
 
+/// A case of `C`, changed so that a tensor map can show its input: what kernels for Hopper compute.
+#[derive(Debug, Clone)]
+pub struct OnHopper<C>(C);
+
+pub trait Mapped: Case {
+    /// The nearest such case.
+    fn mapped(self) -> Self;
+}
+
+impl<C: Mapped + 'static> Case for OnHopper<C> {
+    fn run<S: Element, B: Readable>(&self, backend: &B) -> Tensor<f64> {
+        self.0.run::<S, B>(backend)
+    }
+    fn floor<S: Element>(&self, oracle: &[f64]) -> f64 {
+        self.0.floor::<S>(oracle)
+    }
+    fn large() -> Vec<Self> {
+        C::large().into_iter().map(|case| OnHopper(case.mapped())).collect()
+    }
+    fn any() -> BoxedStrategy<Self> {
+        C::any().prop_map(|case| OnHopper(case.mapped())).boxed()
+    }
+}
+
+/// Channels that a tensor map can show, and that are worth it: a few of them more than a multiple of 64, or many.
+pub fn mapped(channels: usize) -> usize {
+    channels.next_multiple_of(8).max(32)
+}
+
 /// A few roundings of a number as large as `scale`.
 pub fn few_ulp(scale: f64) -> f64 {
     4.0 * f64::from(f32::EPSILON) * scale

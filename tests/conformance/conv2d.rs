@@ -4,8 +4,8 @@ use noisefork::tensor::{Element, Tensor};
 use proptest::prelude::*;
 
 use crate::case::{
-    Case, Readable, Values, elementwise, extent, few_ulp, largest, pack, squared, unwritten, upload,
-    upload_optional,
+    Case, Mapped, Readable, Values, elementwise, extent, few_ulp, largest, mapped, pack, squared, unwritten,
+    upload, upload_optional,
 };
 
 #[derive(Debug, Clone)]
@@ -145,5 +145,12 @@ impl Case for Conv2dCase {
                 Conv2dCase { x, outputs, kernel, stride, upsample, bias, shift, residual, activation, seed }
             })
             .boxed()
+    }
+}
+
+impl Mapped for Conv2dCase {
+    fn mapped(self) -> Self {
+        let [n, height, width, channels] = self.x;
+        Conv2dCase { x: [n, height, width, mapped(channels)], stride: 1, upsample: None, ..self }
     }
 }

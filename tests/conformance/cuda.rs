@@ -1,12 +1,14 @@
 //! The CUDA kernels in an emulator, and on a GPU where there is one.
 
+use std::sync::Arc;
+
 use half::{bf16, f16};
 use noisefork::cuda::{Compute, Cuda, Launcher};
 use noisefork::reference::Reference;
 use noisefork::tensor::Tensor;
 
 use crate::attention::AttentionCase;
-use crate::case::{self, Readable, Tested};
+use crate::case::{self, OnHopper, Readable, Tested};
 use crate::conv2d::Conv2dCase;
 use crate::latent::{BlendCase, CombineCase, InjectCase};
 use crate::layout::{ConcatCase, EnterCase, LeaveCase};
@@ -87,4 +89,39 @@ operations! { latents, f32:
     combine: CombineCase, 100;
     inject: InjectCase, 60;
     blend: BlendCase, 50;
+}
+
+/// Operations that have kernels for Hopper, in the types that have them: on an H100, and with so few multiprocessors that
+/// tiles are large.
+macro_rules! on_hopper {
+    ($($name:ident $element:ty, $case:ty, $kernel:literal, $cases:expr;)*) => {$(
+        mod $name {
+            use super::*;
+            type OnIt = OnHopper<$case>;
+
+            #[test]
+            fn conforms() {
+                for (multiprocessors, cases) in [(132, $cases), (1, $cases / 4)] {
+                    let emulated = Arc::new(Emulated::hopper(multiprocessors, 1));
+                    case::check::<_, OnIt>(&Cuda::<_, $element>::new(emulated.clone()), cases);
+                    let launches = emulated.launches.lock().unwrap();
+                    let others: Vec<_> = launches.keys().filter(|name| !name.starts_with($kernel)).collect();
+                    assert!(others.iter().all(|name| **name == "split_k"), "{others:?}");
+                }
+            }
+
+            #[test]
+            fn gives_the_same_bits_under_any_schedule() {
+                case::check_schedules::<_, OnIt>(|seed| {
+                    Cuda::<_, $element>::new(Arc::new(Emulated::hopper(132, seed)))
+                });
+            }
+        }
+    )*};
+}
+on_hopper! {
+    linear_on_hopper_in_f16 f16, LinearCase, "product_hopper", 40;
+    linear_on_hopper_in_bf16 bf16, LinearCase, "product_hopper", 40;
+    conv2d_on_hopper_in_f16 f16, Conv2dCase, "product_hopper", 40;
+    conv2d_on_hopper_in_bf16 bf16, Conv2dCase, "product_hopper", 40;
 }

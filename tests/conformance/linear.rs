@@ -4,8 +4,8 @@ use noisefork::tensor::{Element, Tensor};
 use proptest::prelude::*;
 
 use crate::case::{
-    Case, Readable, Values, extent_or_none, few_ulp, largest, pack, squared, unwritten, upload,
-    upload_optional,
+    Case, Mapped, Readable, Values, extent_or_none, few_ulp, largest, mapped, pack, squared, unwritten,
+    upload, upload_optional,
 };
 
 #[derive(Debug, Clone)]
@@ -134,5 +134,18 @@ impl Case for LinearCase {
                 }
             })
             .boxed()
+    }
+}
+
+impl Mapped for LinearCase {
+    fn mapped(self) -> Self {
+        let [items, rows] = self.rows.map(|extent| extent.max(1));
+        let outputs = if self.activation == Activation::Geglu { 2 } else { 1 };
+        LinearCase {
+            rows: [items, rows],
+            inputs: mapped(self.inputs),
+            outputs: self.outputs.max(outputs),
+            ..self
+        }
     }
 }

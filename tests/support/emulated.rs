@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use emulator::Device;
+use noisefork::cuda::launch::{Boxes, TensorMap};
 use noisefork::cuda::{Compute, Cuda, Launcher, Plan};
 use noisefork::error::{Error, Result};
 
-/// Those of an A100.
-const MULTIPROCESSORS: u32 = 108;
-
-/// An emulated device of compute capability 8.0.
+/// An emulated device.
 pub struct Emulated {
     device: Device,
+    multiprocessors: u32,
+    hopper: bool,
     /// What is being captured, if something is.
     captured: Mutex<Option<Graph>>,
     /// How often each kernel ran.
@@ -30,12 +30,24 @@ enum Work {
 }
 
 impl Emulated {
-    /// A device whose schedules follow from `seed`.
+    /// A device like an A100, of compute capability 8.0, whose schedules follow from `seed`.
     pub fn new(seed: u64) -> Self {
-        Emulated { device: Device::new(80, seed), captured: Mutex::default(), launches: Mutex::default() }
+        Self::with(80, 108, seed)
     }
 
-    /// The CUDA backend on such a device.
+    /// A device of Hopper's, compute capability 9.0. An H100 has 132 multiprocessors; with few, plans take large tiles.
+    #[allow(dead_code, reason = "not every test looks at one")]
+    pub fn hopper(multiprocessors: u32, seed: u64) -> Self {
+        Self::with(90, multiprocessors, seed)
+    }
+
+    fn with(capability: u32, multiprocessors: u32, seed: u64) -> Self {
+        let device = Device::new(capability, seed);
+        let (captured, launches) = (Mutex::default(), Mutex::default());
+        Emulated { device, multiprocessors, hopper: capability == 90, captured, launches }
+    }
+
+    /// The CUDA backend on a device like an A100.
     pub fn cuda<E: Compute>(seed: u64) -> Cuda<Self, E> {
         Cuda::new(Arc::new(Self::new(seed)))
     }
@@ -76,7 +88,15 @@ unsafe impl Launcher for Emulated {
     type Graph = Graph;
 
     fn multiprocessors(&self) -> u32 {
-        MULTIPROCESSORS
+        self.multiprocessors
+    }
+    fn runs_hopper(&self) -> bool {
+        self.hopper
+    }
+    fn tensor_map(&self, boxes: &Boxes) -> Result<TensorMap> {
+        let Boxes { pointer, extents, strides, lengths, .. } = boxes;
+        let map = emulator::tensor_map(*pointer, extents, strides, lengths, true);
+        map.map(TensorMap).map_err(refused("tensor_map"))
     }
 
     fn alloc(&self, bytes: usize) -> Result<u64> {

@@ -42,6 +42,11 @@ fn number(variable: &str, default: usize) -> usize {
     env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// Of a block, in bytes.
+fn most_shared_memory() -> c_int {
+    if number("EMULATED_DRIVER_CAPABILITY", 80) == 90 { 227 << 10 } else { 163 << 10 }
+}
+
 /// The error that a function is told to fail with.
 fn failure(function: &str) -> Option<Result> {
     let told = env::var("EMULATED_DRIVER_FAIL").ok()?;
@@ -103,7 +108,7 @@ driver! {
             39 => 2048,               // threads of one
             75 => capability / 10,
             76 => capability % 10,
-            97 => 163 << 10,          // the most shared memory of a block
+            97 => most_shared_memory(),
             115 => 1,                 // memory pools
             _ => return Err(INVALID_VALUE),
         });
@@ -262,6 +267,34 @@ driver! {
         state.submit(stream, Work::CopyWithin { from, to, bytes })
     }
 
+    fn cuTensorMapEncodeTiled(
+        map: *mut emulator::TensorMap,
+        element: c_uint,
+        rank: c_uint,
+        address: u64,
+        extents: *const u64,
+        strides: *const u64,
+        lengths: *const c_uint,
+        steps: *const c_uint,
+        interleave: c_uint,
+        swizzle: c_uint,
+        promotion: c_uint,
+        outside: c_uint,
+    ) |_, map, element, rank, address, extents, strides, lengths, steps, interleave, swizzle, _, outside| {
+        const HALVES: [c_uint; 2] = [6, 9];
+        const SWIZZLES: [c_uint; 2] = [0, 3];
+        let rank = rank as usize;
+        let plain = unsafe { from_raw_parts(steps, rank) }.iter().all(|&step| step == 1);
+        if !HALVES.contains(&element) || !SWIZZLES.contains(&swizzle) || interleave + outside > 0 || !plain {
+            return Err(INVALID_VALUE);
+        }
+        let (extents, lengths) = unsafe { (from_raw_parts(extents, rank), from_raw_parts(lengths, rank)) };
+        let strides = unsafe { from_raw_parts(strides, rank - 1) };
+        let encoded = emulator::tensor_map(address, extents, strides, lengths, swizzle > 0);
+        put(map, encoded.map_err(|_| INVALID_VALUE)?);
+        Ok(())
+    }
+
     fn cuModuleLoadData(module: *mut Handle, image: *const u64) |state, module, image| {
         const FATBIN: u32 = 0xba55_ed50;
         if !image.is_aligned() || unsafe { *image } as u32 != FATBIN {
@@ -290,7 +323,7 @@ driver! {
     }
     fn cuFuncSetAttribute(function: Handle, attribute: c_uint, value: c_int) |state, function, attribute, value| {
         const MOST_DYNAMIC_SHARED_MEMORY: c_uint = 8;
-        if attribute != MOST_DYNAMIC_SHARED_MEMORY || value > 163 << 10 {
+        if attribute != MOST_DYNAMIC_SHARED_MEMORY || value > most_shared_memory() {
             return Err(INVALID_VALUE);
         }
         state.functions.get_mut(&(function as usize)).ok_or(INVALID_HANDLE)?.shared_memory = value as u32;

@@ -55,6 +55,11 @@ impl Kernels {
         Ok(())
     }
 
+    /// Whether the kernels for Hopper are among them.
+    pub fn have_hopper(&self) -> bool {
+        self.functions.keys().any(|(name, _)| name.starts_with("product_hopper"))
+    }
+
     /// The instance of a kernel that a plan asks for.
     pub fn get(&self, plan: &Plan) -> Result<sys::CUfunction> {
         let known = self.functions.get(&(plan.kernel, plan.element)).copied();

@@ -20,8 +20,9 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 pub use device::{Device, devices, driver_version};
 pub use graph::Graph;
 
-use super::launch::{Launcher, Plan};
+use super::launch::{Boxes, Launcher, Plan, TensorMap};
 use crate::error::{Error, Result};
+use crate::tensor::DType;
 use failure::failure;
 use kernels::Kernels;
 use memory::{Pool, Staging};
@@ -184,6 +185,39 @@ unsafe impl Launcher for Driver {
 
     fn multiprocessors(&self) -> u32 {
         self.device.multiprocessors
+    }
+
+    fn runs_hopper(&self) -> bool {
+        self.kernels.have_hopper()
+    }
+
+    fn tensor_map(&self, boxes: &Boxes) -> Result<TensorMap> {
+        let mut map = sys::CUtensorMap { opaque: [0; 16] };
+        let element = match boxes.element {
+            DType::F32 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+            DType::F16 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+            DType::BF16 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+        };
+        // SAFETY: the lists have as many entries as the rank says, and are read before this returns. Nothing is read at the
+        // tensor's address.
+        let encoded = unsafe {
+            sys::cuTensorMapEncodeTiled(
+                &mut map,
+                element,
+                boxes.extents.len() as u32,
+                boxes.pointer as *mut c_void,
+                boxes.extents.as_ptr(),
+                boxes.strides.as_ptr(),
+                boxes.lengths.as_ptr(),
+                [1; 4].as_ptr(),
+                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        };
+        encoded.result().map_err(|error| failure("tensor_map", error))?;
+        Ok(TensorMap(map.opaque))
     }
 
     fn alloc(&self, bytes: usize) -> Result<u64> {

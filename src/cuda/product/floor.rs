@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::path::Path;
 use std::{env, fs};
 
-use super::{Product, Rows};
+use super::{Gpu, Image, Product, Rows};
 use crate::tensor::DType;
 
 /// Of an H100 SXM: dense f16 on tensor cores, and memory. From its data sheet.
 const FLOPS: f64 = 989e12;
 const BYTES: f64 = 3.35e12;
-const MULTIPROCESSORS: u32 = 132;
+const H100: Gpu = Gpu { multiprocessors: 132, hopper: true };
 /// Guidance's two halves of one picture.
 const BATCH: usize = 2;
 
@@ -29,7 +29,11 @@ struct Row {
 fn row(name: String, edge: usize, taps: usize, [inputs, columns]: [usize; 2], times: usize) -> Row {
     let (item_rows, from) = (edge * edge, if taps == 1 { Rows::Matrix } else { Rows::Pixels });
     let (rows, depth) = (BATCH * item_rows, taps * inputs.next_multiple_of(8));
-    let product = Product { from, element: DType::F16, rows, item_rows, columns, depth, gated: false };
+    let image = Some(match from {
+        Rows::Matrix => Image::of_matrix(rows, inputs),
+        Rows::Pixels => Image { items: BATCH, height: edge, width: edge, channels: inputs, kernel: 3 },
+    });
+    let product = Product { from, image, element: DType::F16, rows, item_rows, columns, depth, gated: false };
     Row { name, product, terms: taps * inputs, read: rows * inputs, times }
 }
 
@@ -41,7 +45,9 @@ fn conv(edge: usize, channels: [usize; 2], times: usize) -> Row {
 /// One with stride 2, or upsampling: its input is larger or smaller than its output of `edge`.
 fn resize(what: &str, edge: usize, from: usize, channels: usize, times: usize) -> Row {
     let name = format!("3x3 {what} {channels} to {edge}");
-    Row { read: BATCH * from * from * channels, ..row(name, edge, 9, [channels; 2], times) }
+    let mut row = row(name, edge, 9, [channels; 2], times);
+    row.product.image = None;
+    Row { read: BATCH * from * from * channels, ..row }
 }
 
 fn linear(edge: usize, channels: [usize; 2], times: usize) -> Row {
@@ -166,7 +172,7 @@ fn table(model: &str, rows: &[Row]) -> String {
     for row in rows {
         let (flops, bytes) = (row.flops(), row.bytes());
         let bound = if flops / FLOPS > bytes / BYTES { "tensor cores" } else { "memory" };
-        let plan = row.product.plan(MULTIPROCESSORS);
+        let plan = row.product.plan(H100);
         let parts = if plan.splits > 1 { format!(", {} parts", plan.splits) } else { String::new() };
         let _ = write!(
             text,
@@ -192,10 +198,11 @@ fn the_table_is_up_to_date() {
         "# What products must cost\n\n\
          Convolutions and linear layers of one denoising step in f16, two items (one picture under guidance), on an H100 SXM: \
          {:.0}\nTFLOP/s dense and {:.2} TB/s. The floor of a product is the larger of its operations and its bytes (input, weight \
-         and\noutput, each once) at those rates. The plan is what `src/cuda/product.rs` chooses for {MULTIPROCESSORS} \
+         and\noutput, each once) at those rates. The plan is what `src/cuda/product.rs` chooses for {} \
          multiprocessors. Nothing here\nhas been measured. Made by `KERNELS_TABLE=write cargo test --release --lib floor`.\n{}{}",
         FLOPS / 1e12,
         BYTES / 1e12,
+        H100.multiprocessors,
         table("SD 1.5 at 512 pixels", &sd15()),
         table("SDXL at 1024 pixels", &sdxl()),
     );
