@@ -194,6 +194,7 @@ unsafe impl Launcher for Driver {
     fn tensor_map(&self, boxes: &Boxes) -> Result<TensorMap> {
         let mut map = sys::CUtensorMap { opaque: [0; 16] };
         let element = match boxes.element {
+            DType::F64 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT64,
             DType::F32 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
             DType::F16 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
             DType::BF16 => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
