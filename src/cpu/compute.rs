@@ -23,15 +23,28 @@ mod sealed {
     pub trait Sealed: Sized {
         /// What multiplies it.
         fn kernel(isa: Isa) -> Kernel<Self>;
+        /// The terms numbered `within` of columns of a packed weight, whose terms lie together as many as the kernel is deep.
+        fn unpack(columns: &[Self], within: usize, terms: &mut [f32]);
     }
     impl Sealed for f32 {
         fn kernel(isa: Isa) -> Kernel<Self> {
             kernel_f32(isa)
         }
+        #[inline(always)]
+        fn unpack(columns: &[Self], _: usize, terms: &mut [f32]) {
+            terms.copy_from_slice(columns);
+        }
     }
     impl Sealed for bf16 {
         fn kernel(isa: Isa) -> Kernel<Self> {
             kernel_bf16(isa)
+        }
+        #[inline(always)]
+        fn unpack(columns: &[Self], within: usize, terms: &mut [f32]) {
+            for (term, [first, second]) in terms.iter_mut().zip(columns.as_chunks().0) {
+                let pair = u32::from(second.to_bits()) << 16 | u32::from(first.to_bits());
+                *term = f32::from_bits(pair >> (16 * within) << 16);
+            }
         }
     }
 }

@@ -18,8 +18,9 @@ pub(super) fn conv2d<E: Compute>(op: &Conv2d<'_, Cpu<E>>, y: &mut PooledTensor<E
     let residual = op.residual.map(|residual| Addend::rows(residual.data(), outputs));
     let epilogue = Epilogue { addends: [bias, shift, residual], activation: op.activation };
     let pixels = Pixels::new(op, [height, width]);
-    if op.stride == 1 && winograd::takes(op.weight) {
-        winograd::winograd(op.weight, &pixels.patches(), items, [height, width], &epilogue, y.data_mut());
+    if op.stride == 1 && winograd::takes(op.weight, [height, width]) {
+        let patches = pixels.patches(winograd::INNER);
+        winograd::winograd(op.weight, &patches, items, [height, width], &epilogue, y.data_mut());
         return;
     }
     product(
@@ -72,10 +73,24 @@ impl<'a, E: Compute> Pixels<'a, E> {
         }
     }
 
-    /// The 4x4 patches of `x'` that 2x2 pixels of the output each are made of under a 3x3 kernel: a row for each patch, a
-    /// tap for each pixel of one.
-    fn patches(self) -> Self {
-        Pixels { output: self.output.map(|extent| extent.div_ceil(2)), stride: 2, kernel: 4, ..self }
+    /// The patches of `x'` that `inner` by `inner` pixels of the output each are made of under a 3x3 kernel: a row for
+    /// each patch, a tap for each pixel of one.
+    fn patches(self, inner: usize) -> Self {
+        let output = self.output.map(|extent| extent.div_ceil(inner));
+        Pixels { output, stride: inner, kernel: inner + 2, ..self }
+    }
+
+    /// The channels of the pixel of `x'` that is `i` below and `j` right of where `pixel` begins; `None` in the padding.
+    #[inline(always)]
+    pub(super) fn at(&self, pixel: Pixel, [i, j]: [usize; 2]) -> Option<&[E]> {
+        let [height, width, channels] = self.extents;
+        let [i, j] = [pixel.i.checked_add_unsigned(i)?, pixel.j.checked_add_unsigned(j)?];
+        let [i, j] = [usize::try_from(i).ok()?, usize::try_from(j).ok()?];
+        if i >= self.upsampled[0] || j >= self.upsampled[1] {
+            return None;
+        }
+        let pixel = (pixel.item * height + (i >> self.halved)) * width + (j >> self.halved);
+        Some(&self.x[pixel * channels..][..channels])
     }
 }
 
@@ -104,15 +119,7 @@ impl<E: Compute> Rows<E> for Pixels<'_, E> {
 
     #[inline(always)]
     fn seen(&self, pixel: Pixel, tap: usize) -> Option<&[E]> {
-        let [height, width, channels] = self.extents;
-        let i = pixel.i.checked_add_unsigned(tap / self.kernel)?;
-        let j = pixel.j.checked_add_unsigned(tap % self.kernel)?;
-        let [i, j] = [usize::try_from(i).ok()?, usize::try_from(j).ok()?];
-        if i >= self.upsampled[0] || j >= self.upsampled[1] {
-            return None;
-        }
-        let pixel = (pixel.item * height + (i >> self.halved)) * width + (j >> self.halved);
-        Some(&self.x[pixel * channels..][..channels])
+        self.at(pixel, [tap / self.kernel, tap % self.kernel])
     }
 }
 

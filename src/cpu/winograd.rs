@@ -1,21 +1,30 @@
-//! 3x3 convolution in 16 multiplications for four pixels instead of 36: F(2x2, 3x3) of Winograd 1980, after Lavin & Gray
-//! 2015 (arXiv 1509.09308).
+//! 3x3 convolution in 36 multiplications for sixteen pixels instead of 144: F(4x4, 3x3) of Winograd 1980, after Lavin &
+//! Gray 2015 (arXiv 1509.09308).
 //!
-//! `Y = A' [(G g G') (B' d B)] A` for every patch `d` of 4x4 pixels, whose inner 2x2 it gives, and every kernel `g`,
-//! summed over the channels between the brackets. So there are 16 matrix products, one for each place of a patch, over
+//! `Y = A' [(G g G') (B' d B)] A` for every patch `d` of 6x6 pixels, whose inner 4x4 it gives, and every kernel `g`,
+//! summed over the channels between the brackets. So there are 36 matrix products, one for each place of a patch, over
 //! channels: patches by channels times channels by outputs. A task transforms what it needs, patches and weights, a few
 //! channels at a time, and they never leave its cache; the packed weight stays as every other convolution has it.
 //!
-//! Tried and lost, of the 350 to 380 GFLOP/s (of the direct method's operations) on two cores of a Zen 4 whose products
-//! reach 210: one panel to a task (310), half as many patches (310), half as many channels (350), and transforms in the
-//! iterators of arrays, which do not become vectors (220).
+//! The points are 0, ±1/√2, ±√2 and infinity. The roundings of a product come to at most 7.1 times in a pixel what they
+//! come to in plain code, with the usual 0, ±1, ±2 to 31 times. Summed a few channels at a time, they still are fewer than
+//! in plain code, whose one sum has nine times the terms: over 64 channels this errs 0.4 times (at worst, of 2,000 small
+//! images, 0.8 times) as much as is allowed, over 320 0.35 times (0.65).
+//!
+//! In bf16 all of this is f32 too. Rounding what is transformed to bf16, for twice the products a second, errs 2.6 times
+//! as much as plain code even with F(2x2, 3x3), which has 2.25 times as many products, and 7 times with this.
+//!
+//! Tried and lost, of 675 GFLOP/s (of the direct method's operations) at 64x64 over 320 channels in bf16 on two cores of a
+//! Zen 4 whose products reach 210: places without a cache line between them (563); F(2x2, 3x3) (380, in f32); at
+//! 32x32 over 640, which has 700, 128 patches to a task (600), 48 (630), three panels (635).
 
 #![expect(
     clippy::needless_range_loop,
     reason = "lanes and columns, by their numbers, as the formulas have them"
 )]
 
-use std::ops::Range;
+use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
+use std::ops::{Add, Mul, Range, Sub};
 
 use super::conv2d::Pixels;
 use super::epilogue::Epilogue;
@@ -23,28 +32,40 @@ use super::product::{Output, Rows, kernel_f32, multiply};
 use super::threads::{share, tiles, with_scratch};
 use super::{Compute, PackedWeight};
 use crate::simd::vectorised;
-use crate::tensor::{DType, Shaped};
+use crate::tensor::Shaped;
 
+/// Pixels of a patch, and of what it gives, in each direction.
+const SIDE: usize = INNER + 2;
+pub(super) const INNER: usize = 4;
 /// Places of a patch.
-const PLACES: usize = 16;
+const PLACES: usize = SIDE * SIDE;
 /// Patches of a task, at most.
 const PATCHES: usize = 96;
-/// Channels that are transformed at a time, at most.
-const CHANNELS: usize = 160;
+/// Channels that are transformed at a time, at most, and into how many parts of them a sum is cut at least.
+const CHANNELS: usize = 80;
+const PARTS: usize = 4;
 /// Panels of outputs that share a task's transformed patches.
 const PANELS: usize = 2;
 /// Values that are transformed side by side.
 const LANES: usize = 8;
 
-type Lanes = [f32; LANES];
-
-/// Whether a weight is one that this is for: 3x3, f32, with so many channels that the transforms pay and that a plain
-/// sum over them errs more.
-pub(super) fn takes<E: Compute>(weight: &PackedWeight<E>) -> bool {
+/// Whether a convolution is one that this is for: 3x3, with so many channels that the transforms pay, and pixels of an
+/// output of these `extents` in more than half of what its patches give. With fewer, or of fewer channels, plain code
+/// sums too little to err as much. The panels of a weight in bf16 have to be as wide as those of f32.
+pub(super) fn takes<E: Compute>(weight: &PackedWeight<E>, extents: [usize; 2]) -> bool {
     const FEWEST: usize = 64;
-    let (inputs, panel) = (weight.inputs(), weight.kernel().panel);
-    let wide = inputs >= FEWEST && inputs.is_multiple_of(LANES) && weight.outputs().is_multiple_of(panel);
-    E::DTYPE == DType::F32 && *weight.shape() == [weight.outputs(), 3, 3, inputs] && wide
+    let (inputs, outputs, panel) = (weight.inputs(), weight.outputs(), weight.kernel().panel);
+    let wide = inputs >= FEWEST && inputs.is_multiple_of(LANES) && outputs.is_multiple_of(panel);
+    let given = extents.map(|extent| extent.next_multiple_of(INNER));
+    let full = 2 * extents.iter().product::<usize>() > given.iter().product();
+    let fits = panel == kernel_f32(weight.isa()).panel && panel.is_multiple_of(LANES);
+    *weight.shape() == [outputs, 3, 3, inputs] && wide && full && fits
+}
+
+/// The values that a place has in a task, and how far apart those of all places begin: a cache line more, or the same
+/// value of every place might fall into a few lines of the first cache.
+const fn place(values: usize) -> usize {
+    values + 16
 }
 
 /// Convolves; `y` has `items` of `extents`, height and width.
@@ -56,12 +77,13 @@ pub(super) fn winograd<E: Compute>(
     epilogue: &Epilogue<'_, E>,
     y: &mut [E],
 ) {
-    let (inputs, outputs, panel) = (weight.inputs(), weight.outputs(), weight.kernel().panel);
+    let (inputs, outputs, kernel) = (weight.inputs(), weight.outputs(), kernel_f32(weight.isa()));
+    let panel = kernel.panel;
     let [tall, wide] = patches.output;
     let all = items * tall * wide;
     let blocks = all.div_ceil(PATCHES);
     let block_patches = all.div_ceil(blocks);
-    let channels = inputs.div_ceil(inputs.div_ceil(CHANNELS)).next_multiple_of(LANES);
+    let channels = inputs.div_ceil(inputs.div_ceil(CHANNELS).max(PARTS)).next_multiple_of(LANES);
     let group = PANELS * panel;
     let output = Output::new(y);
     let work = 2 * (PLACES * all * inputs * outputs) as u64;
@@ -69,36 +91,40 @@ pub(super) fn winograd<E: Compute>(
         let (columns, first) = (task / blocks * group, task % blocks * block_patches);
         let columns = columns..outputs.min(columns + group);
         let block = first..all.min(first + block_patches);
-        let sizes = [block.len() * channels, channels * panel, block.len() * group];
-        with_scratch(PLACES * sizes.iter().sum::<usize>() + 4 * panel, |scratch| {
-            let (of_patches, scratch) = scratch.split_at_mut(PLACES * sizes[0]);
-            let (of_weights, scratch) = scratch.split_at_mut(PLACES * sizes[1]);
-            let (sums, finished) = scratch.split_at_mut(PLACES * sizes[2]);
+        let places = [block.len() * channels, channels * panel, block.len() * panel].map(place);
+        let sizes = [places[0], places[1], PANELS * places[2]].map(|place| PLACES * place);
+        with_scratch(sizes.iter().sum::<usize>() + INNER * INNER * panel, |scratch| {
+            let (of_patches, scratch) = scratch.split_at_mut(sizes[0]);
+            let (of_weights, scratch) = scratch.split_at_mut(sizes[1]);
+            let (sums, finished) = scratch.split_at_mut(sizes[2]);
             for channels in tiles(inputs, channels) {
-                transform_patches(patches, weight.zeros(), block.clone(), channels.clone(), of_patches);
-                let sums = sums.chunks_exact_mut(PLACES * block.len() * panel);
+                transform_patches(patches, weight.zeros(), &block, &channels, of_patches, places[0]);
+                let sums = sums.chunks_exact_mut(PLACES * places[2]);
                 for (first, sums) in columns.clone().step_by(panel).zip(sums) {
-                    transform_weights(weight, first, channels.clone(), of_weights);
-                    let x = of_patches.chunks_exact(block.len() * channels.len());
-                    let weights = of_weights.chunks_exact(channels.len() * panel);
-                    let sums = sums.chunks_exact_mut(block.len() * panel);
+                    transform_weights(weight, first, &channels, of_weights, places[1]);
+                    let x = of_patches.chunks_exact(places[0]);
+                    let weights = of_weights.chunks_exact(places[1]);
+                    let sums = sums.chunks_exact_mut(places[2]);
                     for ((x, weights), sums) in x.zip(weights).zip(sums) {
-                        multiply(kernel_f32(weight.isa()), x, weights, sums, channels.start > 0);
+                        let x = &x[..block.len() * channels.len()];
+                        let weights = &weights[..channels.len() * panel];
+                        let sums = &mut sums[..block.len() * panel];
+                        multiply(kernel, x, weights, sums, channels.start > 0);
                     }
                 }
             }
-            let sums = sums.chunks_exact(PLACES * block.len() * panel);
-            for (first, sums) in columns.clone().step_by(panel).zip(sums) {
+            let sums = sums.chunks_exact(PLACES * places[2]);
+            for (first, sums) in columns.step_by(panel).zip(sums) {
                 let columns = first..first + panel;
                 vectorised(
                     #[inline(always)]
                     || {
                         for (at, patch) in block.clone().enumerate() {
-                            transform_sums(sums, [block.len(), at, panel], finished);
+                            transform_sums(&sums[at * panel..], places[2], panel, finished);
                             let (n, i, j) =
-                                (patch / (tall * wide), patch / wide % tall * 2, patch % wide * 2);
+                                (patch / (tall * wide), patch / wide % tall * INNER, patch % wide * INNER);
                             for (pixel, sums) in finished.chunks_exact_mut(panel).enumerate() {
-                                let (i, j) = (i + pixel / 2, j + pixel % 2);
+                                let (i, j) = (i + pixel / INNER, j + pixel % INNER);
                                 if i < extents[0] && j < extents[1] {
                                     let row = (n * extents[0] + i) * extents[1] + j;
                                     // SAFETY: the row and the columns lie within `y`; the pixel is in no patch but this
@@ -119,30 +145,37 @@ pub(super) fn winograd<E: Compute>(
 fn transform_patches<E: Compute>(
     patches: &Pixels<'_, E>,
     zeros: &[E],
-    block: Range<usize>,
-    channels: Range<usize>,
+    block: &Range<usize>,
+    channels: &Range<usize>,
     to: &mut [f32],
+    place: usize,
 ) {
-    let place = block.len() * channels.len();
     vectorised(
         #[inline(always)]
         || {
             let mut patch = patches.row(block.start);
             for at in 0..block.len() {
-                let mut seen = [zeros; PLACES];
+                let mut seen = [zeros.as_ptr(); PLACES];
                 for tap in 0..PLACES {
-                    seen[tap] = &patches.seen(patch, tap).unwrap_or(zeros)[channels.clone()];
+                    let pixel = patches.at(patch, [tap / SIDE, tap % SIDE]).unwrap_or(zeros);
+                    seen[tap] = pixel[channels.clone()].as_ptr();
                 }
+                let to = to[at * channels.len()..][..(PLACES - 1) * place + channels.len()].as_mut_ptr();
                 for c in (0..channels.len()).step_by(LANES) {
-                    let mut columns = [[[0.0; LANES]; 4]; 4];
-                    for j in 0..4 {
-                        let d = |i: usize| load(&seen[4 * i + j][c..]);
-                        columns[j] = of_data(d(0), d(1), d(2), d(3));
-                    }
-                    for i in 0..4 {
-                        let row = of_data(columns[0][i], columns[1][i], columns[2][i], columns[3][i]);
-                        for j in 0..4 {
-                            store(row[j], &mut to[(4 * i + j) * place + at * channels.len() + c..]);
+                    // SAFETY: as many channels, a multiple of `LANES`, lie at each pointer, by the slices that they are
+                    // from, and at each place of `to`.
+                    unsafe {
+                        let mut columns = [[Lanes::ZERO; SIDE]; SIDE];
+                        for j in 0..SIDE {
+                            let d = |i: usize| Lanes::load(seen[SIDE * i + j].add(c));
+                            columns[j] = of_data([d(0), d(1), d(2), d(3), d(4), d(5)]);
+                        }
+                        for i in 0..SIDE {
+                            let d = |j: usize| columns[j][i];
+                            let row = of_data([d(0), d(1), d(2), d(3), d(4), d(5)]);
+                            for j in 0..SIDE {
+                                row[j].store(to.add((SIDE * i + j) * place + c));
+                            }
                         }
                     }
                 }
@@ -156,25 +189,37 @@ fn transform_patches<E: Compute>(
 fn transform_weights<E: Compute>(
     weight: &PackedWeight<E>,
     first: usize,
-    channels: Range<usize>,
+    channels: &Range<usize>,
     to: &mut [f32],
+    place: usize,
 ) {
-    let ((panel, width), inputs) = (weight.panel(first), weight.inputs());
-    let place = channels.len() * width;
+    const TAPS: usize = 9;
+    const WIDEST: usize = 64;
+    let ((panel, width), inputs, depth) =
+        (weight.panel(first), weight.stored_inputs(), weight.kernel().depth);
     vectorised(
         #[inline(always)]
         || {
+            let mut taps = [[0.0_f32; WIDEST]; TAPS];
             for (at, c) in channels.clone().enumerate() {
+                for (tap, lanes) in taps.iter_mut().enumerate() {
+                    let term = (tap * inputs + c) / depth * depth;
+                    E::unpack(&panel[term * width..][..depth * width], c % depth, &mut lanes[..width]);
+                }
+                let to = to[at * width..][..(PLACES - 1) * place + width].as_mut_ptr();
                 for lane in (0..width).step_by(LANES) {
-                    let mut columns = [[[0.0; LANES]; 4]; 3];
-                    for j in 0..3 {
-                        let g = |i: usize| load(&panel[((3 * i + j) * inputs + c) * width + lane..]);
-                        columns[j] = of_weights(g(0), g(1), g(2));
-                    }
-                    for i in 0..4 {
-                        let row = of_weights(columns[0][i], columns[1][i], columns[2][i]);
-                        for j in 0..4 {
-                            store(row[j], &mut to[(4 * i + j) * place + at * width + lane..]);
+                    // SAFETY: as many lanes, a multiple of `LANES`, lie at each tap and at each place of `to`.
+                    unsafe {
+                        let mut columns = [[Lanes::ZERO; SIDE]; 3];
+                        for j in 0..3 {
+                            let g = |i: usize| Lanes::load(taps[3 * i + j].as_ptr().add(lane));
+                            columns[j] = of_weights([g(0), g(1), g(2)]);
+                        }
+                        for i in 0..SIDE {
+                            let row = of_weights([columns[0][i], columns[1][i], columns[2][i]]);
+                            for j in 0..SIDE {
+                                row[j].store(to.add((SIDE * i + j) * place + lane));
+                            }
                         }
                     }
                 }
@@ -183,19 +228,25 @@ fn transform_weights<E: Compute>(
     );
 }
 
-/// `A' m A` of patch `at` of a block of `patches`: its four pixels, each of the panel's outputs.
+/// `A' m A` of a patch: its sixteen pixels, each of the panel's outputs.
 #[inline(always)]
-fn transform_sums(sums: &[f32], [patches, at, panel]: [usize; 3], to: &mut [f32]) {
+fn transform_sums(sums: &[f32], place: usize, panel: usize, to: &mut [f32]) {
+    let sums = sums[..(PLACES - 1) * place + panel].as_ptr();
+    let to = to[..INNER * INNER * panel].as_mut_ptr();
     for lane in (0..panel).step_by(LANES) {
-        let mut columns = [[[0.0; LANES]; 2]; 4];
-        for j in 0..4 {
-            let m = |i: usize| load(&sums[((4 * i + j) * patches + at) * panel + lane..]);
-            columns[j] = of_sums(m(0), m(1), m(2), m(3));
-        }
-        for i in 0..2 {
-            let row = of_sums(columns[0][i], columns[1][i], columns[2][i], columns[3][i]);
-            for j in 0..2 {
-                store(row[j], &mut to[(2 * i + j) * panel + lane..]);
+        // SAFETY: a panel, a multiple of `LANES`, lies at each place of `sums` and at each pixel of `to`.
+        unsafe {
+            let mut columns = [[Lanes::ZERO; INNER]; SIDE];
+            for j in 0..SIDE {
+                let m = |i: usize| Lanes::load(sums.add((SIDE * i + j) * place + lane));
+                columns[j] = of_sums([m(0), m(1), m(2), m(3), m(4), m(5)]);
+            }
+            for i in 0..INNER {
+                let m = |j: usize| columns[j][i];
+                let row = of_sums([m(0), m(1), m(2), m(3), m(4), m(5)]);
+                for j in 0..INNER {
+                    row[j].store(to.add((INNER * i + j) * panel + lane));
+                }
             }
         }
     }
@@ -203,49 +254,89 @@ fn transform_sums(sums: &[f32], [patches, at, panel]: [usize; 3], to: &mut [f32]
 
 /// `B'` times a column.
 #[inline(always)]
-fn of_data(a: Lanes, b: Lanes, c: Lanes, d: Lanes) -> [Lanes; 4] {
-    [
-        combined(1.0, a, -1.0, c),
-        combined(1.0, b, 1.0, c),
-        combined(1.0, c, -1.0, b),
-        combined(1.0, b, -1.0, d),
-    ]
+fn of_data([a, b, c, d, e, f]: [Lanes; 6]) -> [Lanes; 6] {
+    let (even, odd) = (e - c * 2.0, (d - b * 2.0) * FRAC_1_SQRT_2);
+    let (even_2, odd_2) = (e - c * 0.5, (d - b * 0.5) * SQRT_2);
+    [a - c * 2.5 + e, even + odd, even - odd, even_2 + odd_2, even_2 - odd_2, b - d * 2.5 + f]
 }
 
-/// `G` times a column.
+/// `G` times a column, but for the factors -2/3 and 1/6 of its rows, which `A'` has for them.
 #[inline(always)]
-fn of_weights(a: Lanes, b: Lanes, c: Lanes) -> [Lanes; 4] {
-    let outer = combined(0.5, a, 0.5, c);
-    [a, combined(1.0, outer, 0.5, b), combined(1.0, outer, -0.5, b), c]
+fn of_weights([a, b, c]: [Lanes; 3]) -> [Lanes; 6] {
+    let (even, odd) = (a + c * 0.5, b * FRAC_1_SQRT_2);
+    let (even_2, odd_2) = (a + c * 2.0, b * SQRT_2);
+    [a, even + odd, even - odd, even_2 + odd_2, even_2 - odd_2, c]
 }
 
-/// `A'` times a column.
+/// `A'` times a column, with the factors of `G`.
 #[inline(always)]
-fn of_sums(a: Lanes, b: Lanes, c: Lanes, d: Lanes) -> [Lanes; 2] {
-    let (sum, difference) = (combined(1.0, b, 1.0, c), combined(1.0, b, -1.0, c));
-    [combined(1.0, a, 1.0, sum), combined(1.0, difference, -1.0, d)]
+fn of_sums([a, b, c, d, e, f]: [Lanes; 6]) -> [Lanes; 4] {
+    let (even, odd) = ((b + c) * (1.0 / 3.0), (b - c) * (SQRT_2 / 6.0));
+    let (even_2, odd_2) = ((d + e) * (1.0 / 6.0), (d - e) * (SQRT_2 / 6.0));
+    [a - even * 2.0 + even_2, odd_2 - odd * 2.0, even_2 * 2.0 - even, odd_2 * 2.0 - odd + f]
 }
 
-/// `s a + t b`
-#[inline(always)]
-fn combined(s: f32, a: Lanes, t: f32, b: Lanes) -> Lanes {
-    let mut sum = [0.0; LANES];
-    for lane in 0..LANES {
-        sum[lane] = s * a[lane] + t * b[lane];
+/// Values side by side.
+#[derive(Clone, Copy)]
+struct Lanes([f32; LANES]);
+
+impl Lanes {
+    const ZERO: Self = Lanes([0.0; LANES]);
+
+    /// # Safety
+    /// So many values are there.
+    #[inline(always)]
+    unsafe fn load<E: Compute>(values: *const E) -> Self {
+        // SAFETY: the caller's.
+        let values = unsafe { values.cast::<[E; LANES]>().read_unaligned() };
+        let mut lanes = [0.0; LANES];
+        for lane in 0..LANES {
+            lanes[lane] = values[lane].widen();
+        }
+        Lanes(lanes)
     }
-    sum
-}
 
-#[inline(always)]
-fn load<E: Compute>(values: &[E]) -> Lanes {
-    let (values, mut lanes) = (&values[..LANES], [0.0; LANES]);
-    for lane in 0..LANES {
-        lanes[lane] = values[lane].widen();
+    /// # Safety
+    /// So many can be written there.
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
     }
-    lanes
 }
 
-#[inline(always)]
-fn store(lanes: Lanes, to: &mut [f32]) {
-    to[..LANES].copy_from_slice(&lanes);
+impl Add for Lanes {
+    type Output = Self;
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        let mut lanes = [0.0; LANES];
+        for lane in 0..LANES {
+            lanes[lane] = self.0[lane] + other.0[lane];
+        }
+        Lanes(lanes)
+    }
+}
+
+impl Sub for Lanes {
+    type Output = Self;
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        let mut lanes = [0.0; LANES];
+        for lane in 0..LANES {
+            lanes[lane] = self.0[lane] - other.0[lane];
+        }
+        Lanes(lanes)
+    }
+}
+
+impl Mul<f32> for Lanes {
+    type Output = Self;
+    #[inline(always)]
+    fn mul(self, factor: f32) -> Self {
+        let mut lanes = [0.0; LANES];
+        for lane in 0..LANES {
+            lanes[lane] = self.0[lane] * factor;
+        }
+        Lanes(lanes)
+    }
 }

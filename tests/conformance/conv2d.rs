@@ -114,6 +114,8 @@ impl Case for Conv2dCase {
             Conv2dCase { outputs: 64, ..case([2, 7, 9, 64], 3, 1, None) },
             Conv2dCase { outputs: 128, ..case([1, 6, 5, 72], 3, 1, Some([11, 10])) },
             Conv2dCase { outputs: 192, ..case([1, 13, 21, 328], 3, 1, None) },
+            // With patches in several blocks.
+            Conv2dCase { outputs: 64, ..case([3, 26, 27, 64], 3, 1, None) },
             // So many channels that the taps do not fit a tile together.
             case([1, 9, 9, 250], 3, 1, None),
             // So many that not even one does.
@@ -122,10 +124,13 @@ impl Case for Conv2dCase {
     }
 
     fn any() -> BoxedStrategy<Self> {
-        let x = (1..5usize, extent(&[8], 17), extent(&[8], 17), extent(&[16], 20));
-        let kernel = prop::sample::select(vec![1, 3, 5]);
-        (x, extent(&[16], 20), kernel, 1..3usize, any::<[bool; 6]>(), elementwise(), any::<u64>())
-            .prop_map(|((n, h, w, c), outputs, kernel, stride, flags, activation, seed)| {
+        let layer = (1..5usize, extent(&[8], 17), extent(&[8], 17), extent(&[16], 20), extent(&[16], 20));
+        let layer = (layer, prop::sample::select(vec![1, 3, 5])).boxed();
+        // With channels enough for Winograd.
+        let channels = || prop::sample::select(vec![64, 72, 80]);
+        let wide = ((1..3usize, extent(&[4], 6), extent(&[4], 6), channels(), channels()), Just(3)).boxed();
+        (prop_oneof![19 => layer, 1 => wide], 1..3usize, any::<[bool; 6]>(), elementwise(), any::<u64>())
+            .prop_map(|(((n, h, w, c, outputs), kernel), stride, flags, activation, seed)| {
                 let [upsample, odd_height, odd_width, bias, shift, residual] = flags;
                 let upsample =
                     upsample.then(|| [2 * h - usize::from(odd_height), 2 * w - usize::from(odd_width)]);
