@@ -1,4 +1,4 @@
-//! Drawings as SVG, legible on a light and on a dark page.
+//! Drawings as SVG, in colours that are legible on a light page and on a dark one: which it will be is not always known.
 
 use std::fmt::Write;
 
@@ -62,13 +62,12 @@ impl Svg {
         format!(
             r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">
 <style>
-text {{ font: 12px system-ui, "Helvetica Neue", Arial, sans-serif; fill: #3d444d; }}
+text {{ font: 12px system-ui, "Helvetica Neue", Arial, sans-serif; fill: #6e7781; }}
 .title {{ font-weight: 600; }}
-.faint {{ font-size: 11px; fill: #768390; }}
+.faint {{ font-size: 11px; }}
 .on {{ fill: #ffffff; }}
 .rule {{ fill: none; stroke: #8b949e; stroke-opacity: 0.3; }}
 .curve {{ fill: none; stroke-width: 2; stroke-linejoin: round; }}
-@media (prefers-color-scheme: dark) {{ text {{ fill: #d1d7e0; }} .faint {{ fill: #9198a1; }} .on {{ fill: #ffffff; }} }}
 </style>
 {body}</svg>
 "#
