@@ -1,3 +1,5 @@
+//! What becomes of sums: some columns of a row at a time, which the nearest cache still has.
+
 use std::ops::Range;
 
 use super::Compute;
@@ -35,18 +37,108 @@ impl<E: Compute> Epilogue<'_, E> {
     /// Writes to `y`, some columns of a row, what their sums become.
     #[inline(always)]
     pub(super) fn finish(&self, row: usize, columns: Range<usize>, sums: &mut [f32], y: &mut [E]) {
+        let mut addends: [&[E]; 3] = [&[]; 3];
+        let mut count = 0;
         for Addend { values, stride, shared_by } in self.addends.iter().flatten() {
-            let addend = &values[row / shared_by * stride..][columns.clone()];
-            for (sum, addend) in sums.iter_mut().zip(addend) {
-                *sum += addend.widen();
+            addends[count] = &values[row / shared_by * stride..][columns.clone()];
+            count += 1;
+        }
+        let of = Sums { sums, addends: &addends[..count] };
+        // A loop for each: a choice within one keeps it from vectorising.
+        match self.activation {
+            Activation::Silu => write(
+                y,
+                &Activated(
+                    of,
+                    #[inline(always)]
+                    |sum| activate(sum, Activation::Silu),
+                ),
+            ),
+            Activation::Relu => write(
+                y,
+                &Activated(
+                    of,
+                    #[inline(always)]
+                    |sum| activate(sum, Activation::Relu),
+                ),
+            ),
+            Activation::Identity | Activation::Geglu => write(y, &of),
+        }
+    }
+}
+
+/// The columns that are taken at once.
+const LANES: usize = 16;
+
+/// A row, whose columns are computed when they are asked for.
+pub(super) trait Row {
+    /// Columns `first..first + N`. Of arrays that are computed with as values, compilers make vectors; of slices, which
+    /// might overlap, they do not.
+    fn columns<const N: usize>(&self, first: usize) -> [f32; N];
+}
+
+/// Writes a row to `y`.
+#[inline(always)]
+pub(super) fn write<E: Compute>(y: &mut [E], row: &impl Row) {
+    let (whole, rest) = y.as_chunks_mut::<LANES>();
+    let last = whole.len() * LANES;
+    for (i, y) in whole.iter_mut().enumerate() {
+        *y = narrow(row.columns(i * LANES));
+    }
+    for (i, y) in rest.iter_mut().enumerate() {
+        [*y] = narrow(row.columns(last + i));
+    }
+}
+
+/// Values `first..first + N`, widened.
+#[inline(always)]
+pub(super) fn widen<E: Compute, const N: usize>(values: &[E], first: usize) -> [f32; N] {
+    let values: &[E; N] = values[first..].first_chunk().expect("as many columns as the row that is written");
+    let mut wide = [0.0; N];
+    for i in 0..N {
+        wide[i] = values[i].widen();
+    }
+    wide
+}
+
+#[inline(always)]
+fn narrow<E: Compute, const N: usize>(values: [f32; N]) -> [E; N] {
+    let mut narrow = [E::default(); N];
+    for i in 0..N {
+        narrow[i] = E::narrow(values[i]);
+    }
+    narrow
+}
+
+/// Sums, and what is added to them.
+pub(super) struct Sums<'a, E> {
+    pub(super) sums: &'a [f32],
+    pub(super) addends: &'a [&'a [E]],
+}
+
+impl<E: Compute> Row for Sums<'_, E> {
+    #[inline(always)]
+    fn columns<const N: usize>(&self, first: usize) -> [f32; N] {
+        let mut sums = widen(self.sums, first);
+        for addend in self.addends {
+            let addend = widen::<_, N>(addend, first);
+            for i in 0..N {
+                sums[i] += addend[i];
             }
         }
-        // A loop for each: a choice within one keeps it from vectorising.
-        let y = y.iter_mut().zip(&*sums);
-        match self.activation {
-            Activation::Silu => y.for_each(|(y, &sum)| *y = E::narrow(activate(sum, Activation::Silu))),
-            Activation::Relu => y.for_each(|(y, &sum)| *y = E::narrow(activate(sum, Activation::Relu))),
-            Activation::Identity | Activation::Geglu => y.for_each(|(y, &sum)| *y = E::narrow(sum)),
+        sums
+    }
+}
+
+struct Activated<R, F>(R, F);
+
+impl<R: Row, F: Fn(f32) -> f32> Row for Activated<R, F> {
+    #[inline(always)]
+    fn columns<const N: usize>(&self, first: usize) -> [f32; N] {
+        let mut values = self.0.columns(first);
+        for i in 0..N {
+            values[i] = self.1(values[i]);
         }
+        values
     }
 }

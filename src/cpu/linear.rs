@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::epilogue::{Addend, Epilogue};
+use super::epilogue::{Addend, Epilogue, Row, Sums, write};
 use super::math::gelu;
 use super::product::{Rows, product};
 use super::{Compute, Cpu};
@@ -36,20 +36,32 @@ fn geglu<'a, E: Compute>(
     op: &'a Linear<'_, Cpu<E>>,
     width: usize,
 ) -> impl Fn(usize, Range<usize>, [&mut [f32]; 2], &mut [E]) + Sync + 'a {
+    let bias = op.bias.map(|bias| bias.data().split_at(width));
     #[inline(always)]
     move |_, columns, [values, gates], y| {
-        let Some(bias) = op.bias else {
-            for ((y, value), gate) in y.iter_mut().zip(values).zip(gates) {
-                *y = E::narrow(*value * gelu(*gate));
-            }
-            return;
-        };
-        let (of_values, of_gates) = bias.data().split_at(width);
-        let values = values.iter().zip(&of_values[columns.clone()]);
-        let gates = gates.iter().zip(&of_gates[columns]);
-        for ((y, (value, of_value)), (gate, of_gate)) in y.iter_mut().zip(values).zip(gates) {
-            *y = E::narrow((*value + of_value.widen()) * gelu(*gate + of_gate.widen()));
+        let biases = bias.map(|(values, gates)| [&values[columns.clone()], &gates[columns]]);
+        let [of_values, of_gates] = biases.unwrap_or_default();
+        let addends = usize::from(bias.is_some());
+        let values = Sums { sums: values, addends: &[of_values][..addends] };
+        let gates = Sums { sums: gates, addends: &[of_gates][..addends] };
+        write(y, &Gated { values, gates });
+    }
+}
+
+/// GEGLU of a row.
+struct Gated<'a, E> {
+    values: Sums<'a, E>,
+    gates: Sums<'a, E>,
+}
+
+impl<E: Compute> Row for Gated<'_, E> {
+    #[inline(always)]
+    fn columns<const N: usize>(&self, first: usize) -> [f32; N] {
+        let (mut values, gates) = (self.values.columns(first), self.gates.columns::<N>(first));
+        for i in 0..N {
+            values[i] *= gelu(gates[i]);
         }
+        values
     }
 }
 

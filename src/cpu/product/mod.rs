@@ -108,24 +108,18 @@ pub(super) fn product<E: Compute, R: Rows<E>, const GROUPS: usize>(
     share(panels.div_ceil(panels_at_once) * blocks, work, |task| {
         let (first_panel, first_row) = (task / blocks * panels_at_once, task % blocks * block_rows);
         let block = first_row..height.min(first_row + block_rows);
-        with_scratch(block.len() * GROUPS * span, |sums| {
-            for p in first_panel..panels.min(first_panel + panels_at_once) {
-                let columns = p * panel..width.min((p + 1) * panel);
-                for (g, first) in groups.iter().enumerate() {
-                    let outputs = (first + columns.start) / panel * panel..first + columns.end;
-                    for (i, first) in outputs.step_by(panel).enumerate() {
-                        let sums = &mut sums[g * span + i * panel..];
-                        sum(weight, rows, block.clone(), first, sums, GROUPS * span);
-                    }
-                }
+        for p in first_panel..panels.min(first_panel + panels_at_once) {
+            let columns = p * panel..width.min((p + 1) * panel);
+            let outputs = groups.map(|first| first + columns.start..first + columns.end);
+            sum(weight, rows, block.clone(), &outputs, span, |tile, sums| {
                 vectorised(
                     #[inline(always)]
                     || {
-                        for (sums, row) in sums.chunks_exact_mut(GROUPS * span).zip(block.clone()) {
-                            let mut groups = groups.iter().zip(sums.chunks_exact_mut(span));
+                        for (sums, row) in sums.chunks_exact_mut(GROUPS * span).zip(tile) {
+                            let mut groups = outputs.iter().zip(sums.chunks_exact_mut(span));
                             let sums = std::array::from_fn(|_| {
-                                let (first, sums) = groups.next().expect("sums for each group");
-                                &mut sums[(first + columns.start) % panel..][..columns.len()]
+                                let (outputs, sums) = groups.next().expect("sums for each group");
+                                &mut sums[outputs.start % panel..][..columns.len()]
                             });
                             // SAFETY: the row and the columns lie within `y`, and belong to this task alone.
                             let y = unsafe { output.part(row * width + columns.start, columns.len()) };
@@ -133,8 +127,8 @@ pub(super) fn product<E: Compute, R: Rows<E>, const GROUPS: usize>(
                         }
                     },
                 );
-            }
-        });
+            });
+        }
     });
 }
 
@@ -176,52 +170,71 @@ impl<E> Output<E> {
     }
 }
 
-/// The sums of a block of rows for the panel that begins with output `first`; rows of `sums` are `stride` apart.
-fn sum<E: Compute, R: Rows<E>>(
+/// The sums of a block of rows for some `outputs` of each group, whose panels take `span` columns. `done` is given those
+/// of a tile as soon as they are whole, while the nearest cache has them: for each row the groups' side by side.
+fn sum<E: Compute, R: Rows<E>, const GROUPS: usize>(
     weight: &PackedWeight<E>,
     rows: &R,
     block: Range<usize>,
-    first: usize,
-    sums: &mut [f32],
-    stride: usize,
+    outputs: &[Range<usize>; GROUPS],
+    span: usize,
+    mut done: impl FnMut(Range<usize>, &mut [f32]),
 ) {
-    let (panel, width) = weight.panel(first);
-    let (taps, inputs) = (weight.taps(), weight.inputs());
-    if inputs == 0 {
-        sums.chunks_mut(stride).for_each(|sums| sums[..width].fill(0.0));
-        return;
-    }
-    let kernel = weight.kernel();
+    let (kernel, taps, inputs) = (weight.kernel(), weight.taps(), weight.inputs());
     let most = PART / (kernel.panel * size_of::<E>());
-    let (taps_at_once, parts) = ((most / inputs).clamp(1, TAPS), inputs.div_ceil(most));
-    let terms_at_once = inputs.div_ceil(parts).next_multiple_of(kernel.depth);
-    for taps in tiles(taps, taps_at_once) {
-        for terms in tiles(inputs, terms_at_once) {
-            let weights = &panel[(taps.start * weight.stored_inputs() + terms.start) * width..];
-            let mut row = rows.row(block.start);
-            for (tile, first_row) in block.clone().step_by(ROWS).enumerate() {
-                let tile_rows = ROWS.min(block.end - first_row);
-                let mut starts = [[std::ptr::null(); ROWS]; TAPS];
-                for r in 0..tile_rows {
-                    for (starts, tap) in starts.iter_mut().zip(taps.clone()) {
-                        let seen = rows.seen(row, tap).unwrap_or(weight.zeros());
-                        starts[r] = seen[..inputs][terms.clone()].as_ptr();
+    let taps_at_once = (most / inputs.max(1)).clamp(1, TAPS);
+    let terms_at_once = inputs.div_ceil(inputs.div_ceil(most).max(1)).next_multiple_of(kernel.depth);
+    let (stride, in_one_part) = (GROUPS * span, taps_at_once >= taps && terms_at_once >= inputs);
+    with_scratch(if in_one_part { ROWS } else { block.len() } * stride, |sums| {
+        if inputs == 0 {
+            block.for_each(|row| {
+                sums.fill(0.0);
+                done(row..row + 1, sums)
+            });
+            return;
+        }
+        for taps_here in tiles(taps, taps_at_once) {
+            for terms in tiles(inputs, terms_at_once) {
+                let mut row = rows.row(block.start);
+                for first_row in block.clone().step_by(ROWS) {
+                    let tile = first_row..block.end.min(first_row + ROWS);
+                    let mut starts = [[std::ptr::null(); ROWS]; TAPS];
+                    for r in 0..tile.len() {
+                        for (starts, tap) in starts.iter_mut().zip(taps_here.clone()) {
+                            let seen = rows.seen(row, tap).unwrap_or(weight.zeros());
+                            starts[r] = seen[..inputs][terms.clone()].as_ptr();
+                        }
+                        row = rows.next(row);
                     }
-                    row = rows.next(row);
+                    let place = if in_one_part { 0 } else { (first_row - block.start) * stride };
+                    let sums = &mut sums[place..][..tile.len() * stride];
+                    for (g, outputs) in outputs.iter().enumerate() {
+                        let first = outputs.start / kernel.panel * kernel.panel;
+                        for (i, first) in (first..outputs.end).step_by(kernel.panel).enumerate() {
+                            let (panel, width) = weight.panel(first);
+                            let sums = &mut sums[g * span + i * kernel.panel..];
+                            let job = Job {
+                                starts: &starts[..taps_here.len()],
+                                terms: terms.len(),
+                                weights: panel
+                                    [(taps_here.start * weight.stored_inputs() + terms.start) * width..]
+                                    .as_ptr(),
+                                sums: sums[..(tile.len() - 1) * stride + width].as_mut_ptr(),
+                                stride,
+                                add: taps_here.start + terms.start > 0,
+                            };
+                            // SAFETY: a weight is packed for instructions that the machine has. Each start has its terms
+                            // after it, by the slice that it was taken from. The panel holds the weights of all terms of
+                            // all taps, and those of this part are among them. The sums' slice ends where the last row's
+                            // do.
+                            unsafe { kernel.run(tile.len(), width, &job) };
+                        }
+                    }
+                    if taps_here.end == taps && terms.end == inputs {
+                        done(tile, sums);
+                    }
                 }
-                let job = Job {
-                    starts: &starts[..taps.len()],
-                    terms: terms.len(),
-                    weights: weights.as_ptr(),
-                    sums: sums[tile * ROWS * stride..][..(tile_rows - 1) * stride + width].as_mut_ptr(),
-                    stride,
-                    add: taps.start + terms.start > 0,
-                };
-                // SAFETY: a weight is packed for instructions that the machine has. Each start has its terms after it,
-                // by the slice that it was taken from. The panel holds the weights of all terms of all taps, and those
-                // of this part are among them. The sums' slice ends where the last row's do.
-                unsafe { kernel.run(tile_rows, width, &job) };
             }
         }
-    }
+    });
 }
