@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::Compute;
 use super::math::activate;
+use super::product::Finish;
 use crate::ops::Activation;
 
 /// What follows a product: additions, then an elementwise activation.
@@ -31,6 +32,24 @@ impl<'a, E: Compute> Addend<'a, E> {
     pub(super) fn rows(values: &'a [E], channels: usize) -> Self {
         Addend { values, stride: channels, shared_by: 1 }
     }
+
+    /// From where its row for a row of the product begins.
+    #[inline(always)]
+    fn of(&self, row: usize) -> &'a [E] {
+        &self.values[row / self.shared_by * self.stride..]
+    }
+}
+
+impl<E: Compute> Finish<E, 1> for Epilogue<'_, E> {
+    #[inline(always)]
+    fn reads(&self, row: usize, columns: Range<usize>) -> &[E] {
+        let residual = self.addends.iter().flatten().find(|addend| addend.shared_by == 1);
+        residual.map(|addend| &addend.of(row)[columns]).unwrap_or_default()
+    }
+    #[inline(always)]
+    fn row(&self, row: usize, columns: Range<usize>, [sums]: [&mut [f32]; 1], y: &mut [E]) {
+        self.finish(row, columns, sums, y);
+    }
 }
 
 impl<E: Compute> Epilogue<'_, E> {
@@ -39,8 +58,8 @@ impl<E: Compute> Epilogue<'_, E> {
     pub(super) fn finish(&self, row: usize, columns: Range<usize>, sums: &mut [f32], y: &mut [E]) {
         let mut addends: [&[E]; 3] = [&[]; 3];
         let mut count = 0;
-        for Addend { values, stride, shared_by } in self.addends.iter().flatten() {
-            addends[count] = &values[row / shared_by * stride..][columns.clone()];
+        for addend in self.addends.iter().flatten() {
+            addends[count] = &addend.of(row)[columns.clone()];
             count += 1;
         }
         let of = Sums { sums, addends: &addends[..count] };

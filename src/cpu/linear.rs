@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::epilogue::{Addend, Epilogue, Row, Sums, write};
 use super::math::gelu;
-use super::product::{Rows, product};
+use super::product::{Finish, Rows, product};
 use super::{Compute, Cpu};
 use crate::ops::{Activation, Linear};
 use crate::pool::PooledTensor;
@@ -14,34 +14,28 @@ pub(super) fn linear<E: Compute>(op: &Linear<'_, Cpu<E>>, y: &mut PooledTensor<E
     let width = y.shape().channels();
     let rows = Dense { x: op.x.data(), inputs: op.x.shape().channels() };
     if op.activation == Activation::Geglu {
-        product(op.weight, &rows, y.data_mut(), width, [0, width], geglu(op, width));
+        let bias = op.bias.map(|bias| bias.data().split_at(width));
+        product(op.weight, &rows, y.data_mut(), width, [0, width], &Geglu { bias });
         return;
     }
     let bias = op.bias.map(|bias| Addend::row(bias.data()));
     let residual = op.residual.map(|residual| Addend::rows(residual.data(), width));
     let epilogue = Epilogue { addends: [bias, residual, None], activation: op.activation };
-    product(
-        op.weight,
-        &rows,
-        y.data_mut(),
-        width,
-        [0],
-        #[inline(always)]
-        |row, columns, [sums], y| epilogue.finish(row, columns, sums, y),
-    );
+    product(op.weight, &rows, y.data_mut(), width, [0], &epilogue);
 }
 
 /// Multiplies values with their activated gates.
-fn geglu<'a, E: Compute>(
-    op: &'a Linear<'_, Cpu<E>>,
-    width: usize,
-) -> impl Fn(usize, Range<usize>, [&mut [f32]; 2], &mut [E]) + Sync + 'a {
-    let bias = op.bias.map(|bias| bias.data().split_at(width));
+struct Geglu<'a, E> {
+    /// Of values, and of gates.
+    bias: Option<(&'a [E], &'a [E])>,
+}
+
+impl<E: Compute> Finish<E, 2> for Geglu<'_, E> {
     #[inline(always)]
-    move |_, columns, [values, gates], y| {
-        let biases = bias.map(|(values, gates)| [&values[columns.clone()], &gates[columns]]);
+    fn row(&self, _: usize, columns: Range<usize>, [values, gates]: [&mut [f32]; 2], y: &mut [E]) {
+        let biases = self.bias.map(|(values, gates)| [&values[columns.clone()], &gates[columns]]);
         let [of_values, of_gates] = biases.unwrap_or_default();
-        let addends = usize::from(bias.is_some());
+        let addends = usize::from(self.bias.is_some());
         let values = Sums { sums: values, addends: &[of_values][..addends] };
         let gates = Sums { sums: gates, addends: &[of_gates][..addends] };
         write(y, &Gated { values, gates });
