@@ -114,8 +114,8 @@ pub(super) fn write<E: Compute>(y: &mut [E], row: &impl Row) {
 pub(super) fn widen<E: Compute, const N: usize>(values: &[E], first: usize) -> [f32; N] {
     let values: &[E; N] = values[first..].first_chunk().expect("as many columns as the row that is written");
     let mut wide = [0.0; N];
-    for i in 0..N {
-        wide[i] = values[i].widen();
+    for (wide, value) in wide.iter_mut().zip(values) {
+        *wide = value.widen();
     }
     wide
 }
@@ -123,8 +123,8 @@ pub(super) fn widen<E: Compute, const N: usize>(values: &[E], first: usize) -> [
 #[inline(always)]
 fn narrow<E: Compute, const N: usize>(values: [f32; N]) -> [E; N] {
     let mut narrow = [E::default(); N];
-    for i in 0..N {
-        narrow[i] = E::narrow(values[i]);
+    for (narrow, value) in narrow.iter_mut().zip(values) {
+        *narrow = E::narrow(value);
     }
     narrow
 }
@@ -141,8 +141,8 @@ impl<E: Compute> Row for Sums<'_, E> {
         let mut sums = widen(self.sums, first);
         for addend in self.addends {
             let addend = widen::<_, N>(addend, first);
-            for i in 0..N {
-                sums[i] += addend[i];
+            for (sum, addend) in sums.iter_mut().zip(addend) {
+                *sum += addend;
             }
         }
         sums
@@ -155,8 +155,8 @@ impl<R: Row, F: Fn(f32) -> f32> Row for Activated<R, F> {
     #[inline(always)]
     fn columns<const N: usize>(&self, first: usize) -> [f32; N] {
         let mut values = self.0.columns(first);
-        for i in 0..N {
-            values[i] = self.1(values[i]);
+        for value in &mut values {
+            *value = self.1(*value);
         }
         values
     }

@@ -52,8 +52,8 @@ impl<E: Compute> Row for Gated<'_, E> {
     #[inline(always)]
     fn columns<const N: usize>(&self, first: usize) -> [f32; N] {
         let (mut values, gates) = (self.values.columns(first), self.gates.columns::<N>(first));
-        for i in 0..N {
-            values[i] *= gelu(gates[i]);
+        for (value, gate) in values.iter_mut().zip(gates) {
+            *value *= gelu(gate);
         }
         values
     }

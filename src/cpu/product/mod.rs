@@ -8,8 +8,9 @@
 //!
 //! Tried and lost, on two cores of a Zen 4, 8192x320x2560 in f32 at 198 GFLOP/s and 3x3 over 320 channels in bf16 at 431:
 //! one panel to a task, whose rows then come from memory anew for each (135); sums that are loaded before they are added
-//! to, rows found by division, and one tap at a time (390 in bf16); what follows for a whole
-//! block of rows at once, and memory not asked for (8192x320x320 with a residual in bf16, 235 instead of 290). The `gemm` crate reached 200 to 210 in f32.
+//! to, rows found by division, and one tap at a time (390 in bf16); what follows for a whole block
+//! of rows at once, and memory that is not asked for (8192x320x320 with a residual in bf16, 235 instead of 290). The
+//! `gemm` crate reached 200 to 210 in f32.
 
 mod lanes;
 #[cfg(target_arch = "aarch64")]
