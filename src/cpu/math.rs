@@ -70,7 +70,7 @@ fn exp2(x: f32) -> f32 {
     let r = x - (rounded - ROUND);
     let rest = polynomial(
         r,
-        [0.693_147_2, 0.240_226_48, 0.055_503_32, 9.618_439e-3, 1.339_900_3e-3, 1.535_325_9e-4],
+        [std::f32::consts::LN_2, 0.240_226_48, 0.055_503_32, 9.618_439e-3, 1.339_900_3e-3, 1.535_325_9e-4],
     );
     (1.0 + r * rest) * power_of_two((rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32))
 }

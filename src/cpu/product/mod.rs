@@ -282,6 +282,7 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
     }
 
     #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "tasks share the output, and each has its part alone")]
     fn of_y(&self, row: usize, columns: &Range<usize>) -> &mut [E] {
         // SAFETY: `panel` is called for rows and columns that lie within `y`, by the one task that they belong to.
         unsafe { self.output.part(row * self.width + columns.start, columns.len()) }
