@@ -23,15 +23,7 @@ pub(super) fn conv2d<E: Compute>(op: &Conv2d<'_, Cpu<E>>, y: &mut PooledTensor<E
         winograd::winograd(op.weight, &patches, items, [height, width], &epilogue, y.data_mut());
         return;
     }
-    product(
-        op.weight,
-        &pixels,
-        y.data_mut(),
-        outputs,
-        [0],
-        #[inline(always)]
-        |row, columns, [sums], y| epilogue.finish(row, columns, sums, y),
-    );
+    product(op.weight, &pixels, y.data_mut(), outputs, [0], &epilogue);
 }
 
 /// The pixels of an output.

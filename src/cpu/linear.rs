@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::epilogue::{Addend, Epilogue};
+use super::epilogue::{Addend, Epilogue, Row, Sums, write};
 use super::math::gelu;
-use super::product::{Rows, product};
+use super::product::{Finish, Rows, product};
 use super::{Compute, Cpu};
 use crate::ops::{Activation, Linear};
 use crate::pool::PooledTensor;
@@ -14,42 +14,48 @@ pub(super) fn linear<E: Compute>(op: &Linear<'_, Cpu<E>>, y: &mut PooledTensor<E
     let width = y.shape().channels();
     let rows = Dense { x: op.x.data(), inputs: op.x.shape().channels() };
     if op.activation == Activation::Geglu {
-        product(op.weight, &rows, y.data_mut(), width, [0, width], geglu(op, width));
+        let bias = op.bias.map(|bias| bias.data().split_at(width));
+        product(op.weight, &rows, y.data_mut(), width, [0, width], &Geglu { bias });
         return;
     }
     let bias = op.bias.map(|bias| Addend::row(bias.data()));
     let residual = op.residual.map(|residual| Addend::rows(residual.data(), width));
     let epilogue = Epilogue { addends: [bias, residual, None], activation: op.activation };
-    product(
-        op.weight,
-        &rows,
-        y.data_mut(),
-        width,
-        [0],
-        #[inline(always)]
-        |row, columns, [sums], y| epilogue.finish(row, columns, sums, y),
-    );
+    product(op.weight, &rows, y.data_mut(), width, [0], &epilogue);
 }
 
 /// Multiplies values with their activated gates.
-fn geglu<'a, E: Compute>(
-    op: &'a Linear<'_, Cpu<E>>,
-    width: usize,
-) -> impl Fn(usize, Range<usize>, [&mut [f32]; 2], &mut [E]) + Sync + 'a {
+struct Geglu<'a, E> {
+    /// Of values, and of gates.
+    bias: Option<(&'a [E], &'a [E])>,
+}
+
+impl<E: Compute> Finish<E, 2> for Geglu<'_, E> {
     #[inline(always)]
-    move |_, columns, [values, gates], y| {
-        let Some(bias) = op.bias else {
-            for ((y, value), gate) in y.iter_mut().zip(values).zip(gates) {
-                *y = E::narrow(*value * gelu(*gate));
-            }
-            return;
-        };
-        let (of_values, of_gates) = bias.data().split_at(width);
-        let values = values.iter().zip(&of_values[columns.clone()]);
-        let gates = gates.iter().zip(&of_gates[columns]);
-        for ((y, (value, of_value)), (gate, of_gate)) in y.iter_mut().zip(values).zip(gates) {
-            *y = E::narrow((*value + of_value.widen()) * gelu(*gate + of_gate.widen()));
+    fn row(&self, _: usize, columns: Range<usize>, [values, gates]: [&mut [f32]; 2], y: &mut [E]) {
+        let biases = self.bias.map(|(values, gates)| [&values[columns.clone()], &gates[columns]]);
+        let [of_values, of_gates] = biases.unwrap_or_default();
+        let addends = usize::from(self.bias.is_some());
+        let values = Sums { sums: values, addends: &[of_values][..addends] };
+        let gates = Sums { sums: gates, addends: &[of_gates][..addends] };
+        write(y, &Gated { values, gates });
+    }
+}
+
+/// GEGLU of a row.
+struct Gated<'a, E> {
+    values: Sums<'a, E>,
+    gates: Sums<'a, E>,
+}
+
+impl<E: Compute> Row for Gated<'_, E> {
+    #[inline(always)]
+    fn columns<const N: usize>(&self, first: usize) -> [f32; N] {
+        let (mut values, gates) = (self.values.columns(first), self.gates.columns::<N>(first));
+        for (value, gate) in values.iter_mut().zip(gates) {
+            *value *= gelu(gate);
         }
+        values
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn share(tasks: usize, flops: u64, f: impl Fn(usize) + Sync) {
     if flops < WORTH_SHARING || tasks < 2 {
         (0..tasks).for_each(f);
     } else {
-        (0..tasks).into_par_iter().for_each(&f);
+        (0..tasks).into_par_iter().with_max_len(1).for_each(&f);
     }
 }
 

@@ -44,12 +44,14 @@ impl Drop for PastCaches {
 }
 
 /// Begins to bring `values` into the second nearest cache.
-pub(crate) fn prefetch(values: &[f32]) {
+#[inline(always)]
+pub(crate) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        const LINE: usize = 64 / size_of::<f32>();
-        for line in values.chunks(LINE) {
+        const LINE: usize = 64;
+        let line = LINE / size_of::<T>().clamp(1, LINE);
+        for line in values.chunks(line) {
             // SAFETY: a prefetch reads nothing that could be seen, and the address is that of a value.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
         }

@@ -104,7 +104,7 @@ mod conforms_with_every_instruction_set {
 mod an_items_bits_do_not_depend_on_its_batch {
     use half::{bf16, f16};
     use noisefork::cpu::Cpu;
-    use noisefork::ops::{Activation, Conv2d, Linear};
+    use noisefork::ops::{Activation, Attention, Columns, Conv2d, Linear};
     use noisefork::tensor::{Shaped, Tensor};
 
     use crate::case::{Tested, Values, pack, unwritten, upload};
@@ -157,6 +157,22 @@ mod an_items_bits_do_not_depend_on_its_batch {
         }
     }
 
+    /// A sequence into itself: 3 heads of queries, keys and values side by side.
+    fn attention<B: Tested>(backend: &B, items: usize, shapes: &[[usize; 2]]) {
+        for &[tokens, depth] in shapes {
+            let channels = 3 * depth;
+            let qkv = Values(1).tensor([items, tokens, 3 * channels], 1.0);
+            check(&qkv, items, |qkv| {
+                let qkv = upload::<B::Storage, _>(backend, qkv);
+                let [q, k, v] = [0, 1, 2].map(|part| Columns { tensor: &qkv, first: part * channels });
+                let op = Attention { q, k, v, channels, heads: 3 };
+                let mut y = unwritten(backend, op.check().expect("fitting shapes"));
+                backend.attention(&op, &mut y).expect("fitting shapes");
+                backend.tensor(&y)
+            });
+        }
+    }
+
     /// So many that the batch is cut into other blocks than its items.
     const ITEMS: usize = 9;
 
@@ -172,6 +188,13 @@ mod an_items_bits_do_not_depend_on_its_batch {
         let shapes = [[16, 64, 64], [13, 700, 50], [16, 64, 4], [16, 4, 64], [5, 96, 96]];
         conv2d(&Cpu::new(), ITEMS, &shapes);
         conv2d(&Cpu::bf16(), ITEMS, &shapes);
+    }
+
+    #[test]
+    fn of_attention_on_cpu() {
+        let shapes = [[1, 40], [77, 40], [300, 16]];
+        attention(&Cpu::new(), ITEMS, &shapes);
+        attention(&Cpu::bf16(), ITEMS, &shapes);
     }
 
     #[test]

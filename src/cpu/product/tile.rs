@@ -71,10 +71,12 @@ pub(in super::super) struct Job<'a, E> {
 pub(super) unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: &Job<'_, L::Element>) {
     // SAFETY: the caller's.
     unsafe {
-        // By the time that they are added to, they are there.
-        for r in 0..R {
-            for v in 0..V {
-                L::prefetch(job.sums.add(r * job.stride + v * L::LANES));
+        if job.add {
+            // By the time that they are added to, they are there.
+            for r in 0..R {
+                for v in 0..V {
+                    L::prefetch(job.sums.add(r * job.stride + v * L::LANES));
+                }
             }
         }
         let mut sums = [[L::zero(); V]; R];
