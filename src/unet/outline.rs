@@ -4,7 +4,7 @@ use super::blocks::Given;
 use super::{Config, UNet};
 use crate::error::Result;
 use crate::nn::{KeysValues, Weights};
-use crate::ops::Backend;
+use crate::ops::{Backend, Rows};
 use crate::tensor::{DType, Shaped};
 use crate::trace::{Event, Sketch, Traced};
 
@@ -24,7 +24,8 @@ impl Config {
         let backend = Arc::new(Traced::new(Sketch(dtype)));
         let unet = UNet::from_parts(backend.clone(), self.clone(), &Weights::blank())?;
         let x = backend.empty([batch, height, width, self.in_channels].into())?;
-        let table = backend.empty([batch, unet.time_emb_proj.outputs()].into())?;
+        let [times, table] = [1, batch].map(|rows| [rows, unet.time_emb_proj.outputs()].into());
+        let (times, mut table) = (backend.empty(times)?, backend.empty(table)?);
         let context = backend.empty([batch, tokens, self.cross_attention_dim].into())?;
         let contexts: Vec<KeysValues<_>> = unet
             .cross_attentions()
@@ -33,6 +34,7 @@ impl Config {
         let mut prediction = backend.empty(x.shape().with_channels(self.out_channels))?;
         // What depends on the prompt alone is no part of an answer.
         backend.take();
+        backend.rows(&Rows { table: &times, rows: 0..1, items: batch }, &mut table)?;
         let given = Given { backend: &*backend, table: &table, contexts: contexts.iter() };
         unet.run(given, &x, &mut Vec::new(), &mut prediction)?;
         Ok(backend.take())
