@@ -140,6 +140,12 @@ fn part(operation: &Operation, Inputs { tensors, weight }: &Inputs, at: usize) -
             let needed = vec![rows_as([1, a.channels()], next(), &[row]), rows_as([1, b], next(), &[row])];
             (Operation::Concat { a: needed[0].shape(), b }, Inputs { tensors: needed, weight: None }, channel)
         }
+        Operation::Rows { table, rows, items } => {
+            let (item, column) = (at / table.channels(), at % table.channels());
+            let needed = vec![rows_as([1, table.channels()], next(), &[item * rows / items])];
+            let part = Operation::Rows { table: needed[0].shape(), rows: 1, items: 1 };
+            (part, Inputs { tensors: needed, weight: None }, column)
+        }
         _ => panic!("no operation of a UNet's answer: {operation}"),
     }
 }

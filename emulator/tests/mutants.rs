@@ -258,11 +258,7 @@ mod sanitized {
     fn inner() {
         let mutant = std::env::var("MUTANT").expect("set by `caught`");
         let (kernel, mutation) = mutant.split_once(' ').expect("two words");
-        let kernel = match kernel {
-            "reverse" => reverse,
-            "copy" => copy,
-            _ => scale,
-        };
+        let kernel = if kernel == "reverse" { reverse } else { scale };
         println!("let through: {:?}", kernel(mutation, 1));
     }
 
@@ -277,14 +273,13 @@ mod sanitized {
     #[test]
     fn addresses_are() {
         caught("scale local_overrun", "stack-buffer-overflow");
-        for mutant in ["reverse short_array", "reverse off_by_one", "reverse one_past_the_end"] {
-            caught(mutant, "use-after-poison");
-        }
+        caught("reverse short_array", "index 127 out of bounds");
+        caught("reverse off_by_one", "index 128 out of bounds");
+        caught("reverse one_past_the_end", "use-after-poison");
     }
 
     #[test]
     fn undefined_behaviour_is() {
-        caught("scale wide_shift", "runtime error: left shift of 1 by 31 places");
-        caught("copy misaligned", "misaligned address");
+        caught("scale wide_shift", "shift exponent 32 is too large");
     }
 }
