@@ -56,7 +56,8 @@ run() {
     fi
 
     local folder record started=$SECONDS failed=()
-    folder=record/$(uname -n)
+    # The device's plain name, as `doctor` has it before what it is capable of.
+    folder=record/$("$programs/noisefork" doctor | sed -n 's/^cuda:0 *\([^,:]*\).*/\1/p' | tr -cs 'A-Za-z0-9\n' '-')
     mkdir -p "$folder"
     record=$folder/$(date -u +%Y-%m-%dT%H%M%SZ).txt
     export REQUIRE_GPU=1
