@@ -42,6 +42,8 @@ struct Kind {
     tiles: [Tile; 3],
     /// Bytes of a row of a factor's tile: how deep a step goes.
     step: usize,
+    /// Whether a step ends with its tap, though the next would have room in it.
+    by_tap: bool,
     /// What a block costs besides its steps.
     block: usize,
     /// What the second launch costs.
@@ -76,6 +78,7 @@ const ANYWHERE: Kind = Kind {
         },
     ],
     step: 64,
+    by_tap: false,
     block: 8,
     launch: 20,
 };
@@ -176,8 +179,7 @@ impl Product {
 
     /// Steps along the depth.
     fn steps(&self, kind: &Kind) -> usize {
-        // Those of Hopper end with each tap.
-        let taps = self.image.filter(|_| kind.step == hopper::KIND.step).map_or(1, |image| image.taps());
+        let taps = self.image.filter(|_| kind.by_tap).map_or(1, |image| image.taps());
         taps * (self.depth / taps * self.element_bytes()).div_ceil(kind.step)
     }
 

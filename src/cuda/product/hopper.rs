@@ -15,6 +15,7 @@ const ROWS: usize = 128;
 pub(super) const KIND: Kind = Kind {
     tiles: [tile(256, 4, 384, "product_hopper_128x256"), tile(128, 3, 288, "product_hopper_128x128"), LEAST],
     step: 128,
+    by_tap: true,
     block: 4,
     launch: 10,
 };
