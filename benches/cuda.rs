@@ -1,13 +1,13 @@
 //! The CUDA kernels at the shapes of Stable Diffusion 1.5 and SDXL, two latents of 64 x 64 and of 128 x 128, in f16.
 //!
-//! Each sample is a row of launches with one wait at its end. Throughput is in floating-point operations, or in bytes where
+//! Each sample is a row of launches between two events, one wait at its end. Throughput is in floating-point operations, or in bytes where
 //! memory is what an operation waits for. Without a device it says so; `REQUIRE_GPU=1` makes that a failure.
 #![allow(missing_docs)] // What the macros below make has none.
 
 #[path = "../tests/support/gpu.rs"]
 mod gpu;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use half::f16;
@@ -42,11 +42,7 @@ fn bench(
     group.throughput(throughput).sample_size(10);
     group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(500));
     group.bench_function(name, |bench| {
-        bench.iter_custom(|times| {
-            let start = Instant::now();
-            (0..times).try_for_each(|_| op()).and_then(|()| driver.synchronize()).expect("it ran before");
-            start.elapsed()
-        });
+        bench.iter_custom(|times| driver.time(|| (0..times).try_for_each(|_| op())).expect("it ran before"));
     });
 }
 

@@ -5,7 +5,7 @@
 #   ci/gpu.sh run [--sanitize]   where the GPU is, in a checkout with that folder: needs bash and NVIDIA's driver
 #
 # `run` takes less than 8 minutes and writes record/MACHINE/DATE.txt: device, driver, commit, what was run, what failed, the
-# worst errors, the timings. --sanitize runs a share of the tests under compute-sanitizer, which must be in PATH, and times
+# worst errors, the timings; and record/MACHINE/DATE/*.jsonl, what `noisefork bench` found. --sanitize runs a share of the tests under compute-sanitizer, which must be in PATH, and times
 # nothing. It fails if anything does, a missing device first of all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -94,7 +94,15 @@ run() {
     local picture
     picture=$(mktemp -d)/variations.png
     step variations "${checker[@]}" "$programs/noisefork" variations --device cuda:0 --image "$picture"
-    [ -n "$sanitize" ] || step benchmarks "$programs/cuda" --bench
+    if [ -z "$sanitize" ]; then
+        local day what
+        day=$folder/$(date -u +%F)
+        mkdir -p "$day"
+        step benchmarks "$programs/cuda" --bench
+        for what in ops unet; do
+            step "bench $what" "$programs/noisefork" bench "$what" --device cuda:0 --dtype f16 --out "$day/$what.jsonl"
+        done
+    fi
 
     printf '\nfailed: %s\n' "${failed[*]:-nothing}" | tee -a "$record"
     echo "ci/gpu.sh: $record, $((SECONDS - started)) s"

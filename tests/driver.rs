@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::{env, fs};
 
 use noisefork::cuda::driver::embedded;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// The folder of a `libcuda.so` that is the emulated driver.
@@ -155,6 +156,90 @@ fn drops_that_fail_do_not_panic_and_are_told_of() {
     ] {
         fails(function);
     }
+}
+
+/// What streams were given while a device's time was taken, and last before.
+#[derive(Debug)]
+struct Pass {
+    before: String,
+    work: Vec<String>,
+}
+
+/// The records of `noisefork bench` on a device of the emulated driver, and its passes. `None`: there are no kernels.
+fn bench(arguments: &str) -> Option<(Vec<Value>, Vec<Pass>)> {
+    if embedded().0.is_empty() {
+        println!("bench {arguments}: skipped, since this build has no kernels");
+        return None;
+    }
+    let logs = TempDir::new().unwrap();
+    let [log, work] = ["log", "work"].map(|name| logs.path().join(name));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_noisefork"));
+    command.arg("bench").args(arguments.split_whitespace()).args(["--device", "cuda:1", "--format", "jsonl"]);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env("LD_LIBRARY_PATH", folder());
+    let output =
+        command.env("EMULATED_DRIVER_LOG", &log).env("EMULATED_DRIVER_WORK", &work).output().unwrap();
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read_to_string(log).unwrap(), "closed\n", "{arguments}");
+    let records = String::from_utf8(output.stdout).unwrap();
+    let records = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+
+    let work = fs::read_to_string(work).unwrap();
+    let mut between = work.split("timer\n").map(|part| part.lines().map(str::to_owned).collect::<Vec<_>>());
+    let mut passes = Vec::new();
+    while let (Some(before), Some(work)) = (between.next(), between.next()) {
+        passes.push(Pass { before: before.last().cloned().unwrap_or_default(), work });
+    }
+    Some((records, passes))
+}
+
+/// A copy that leaves nothing else in a cache of 1 MiB.
+fn is_flush(line: &str) -> bool {
+    line.strip_prefix("copy ").is_some_and(|bytes| bytes.parse::<u64>().unwrap() >= 2 << 20)
+}
+
+#[test]
+fn benchmarks_time_a_device_by_events_with_cold_caches() {
+    let unet = "unet --model tests/golden/unet_sd15 --size 64 --batch 1 --dtype f16 --iterations 1";
+    let Some((records, passes)) = bench(unet) else { return };
+    for record in &records {
+        assert_eq!(
+            (&record["device"], &record["machine"]["gpu"]),
+            (&"cuda:1".into(), &"Emulated GPU 1".into())
+        );
+        let seconds = record["seconds"].as_array().unwrap();
+        assert!(
+            seconds.len() == 1 && seconds.iter().all(|second| second.as_f64().unwrap() > 0.0),
+            "{record}"
+        );
+        let ceiling = &record["ceiling"];
+        assert!(ceiling["flops_per_s"].as_f64() > Some(0.0) && ceiling["bytes_per_s"].as_f64() > Some(0.0));
+        // The weights at least, and not what is copied to empty the cache.
+        let weights =
+            fs::metadata("tests/golden/unet_sd15/diffusion_pytorch_model.safetensors").unwrap().len();
+        assert!((weights / 2..8 << 20).contains(&record["peak_bytes"].as_u64().unwrap()), "{record}");
+    }
+    let [graph, one_by_one] = records.try_into().unwrap();
+    let kernels = graph["kernels"].as_u64().unwrap();
+    assert!(kernels > 50 && graph["launches"] == 1 && graph["form"].is_null(), "{graph}");
+    assert_eq!((&one_by_one["kernels"], &one_by_one["launches"]), (&kernels.into(), &kernels.into()));
+    assert_eq!(one_by_one["form"], "without a graph");
+
+    let launches = |pass: &[String]| pass.iter().filter(|line| line.starts_with("launch ")).count() as u64;
+    let is_graph = |pass: &[String]| pass.iter().any(|line| line == "graph");
+    let timed =
+        |kind: &dyn Fn(&[String]) -> bool| passes.iter().filter(|pass| kind(&pass.work)).collect::<Vec<_>>();
+    // One more than is counted.
+    for found in [timed(&is_graph), timed(&|pass| launches(pass) == kernels)] {
+        assert!(found.len() == 2 && found.iter().all(|pass| is_flush(&pass.before)), "{found:?}");
+    }
+    // Ceilings: so many copies and products for each record.
+    assert_eq!(timed(&|pass| pass.len() == 1 && is_flush(&pass[0])).len(), 2 * 5);
+    assert!(timed(&|pass| pass.len() == 1 && pass[0].contains("f16")).len() >= 2 * 5, "{passes:?}");
+
+    let (records, _) = bench("ops --batch 1 --size 64 --iterations 1 --dtype bf16 --only attention").unwrap();
+    assert!(records.len() >= 4 && records.iter().all(|record| record["launches"] == 1), "{records:?}");
+    let (records, _) = bench("sampler --samplers heun --side 8 --steps 3 --iterations 1").unwrap();
+    assert_eq!((records.len(), &records[0]["model_calls"]), (1, &5.into()));
 }
 
 mod inner {

@@ -17,13 +17,13 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Runs with `--device`; returns what was said on standard error. `None`: there is a driver.
-fn refused(device: &str) -> Option<String> {
+/// Runs a command with a device; returns what was said on standard error. `None`: there is a driver.
+fn refused(command: &[&str]) -> Option<String> {
     if has_driver() {
         println!("skipped: this machine has a driver");
         return None;
     }
-    let (output, folder) = noisefork(&["variations", "--steps", "2", "--device", device]);
+    let (output, folder) = noisefork(command);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(folder.path().read_dir().unwrap().count(), 0, "something was left behind");
     Some(text(&output.stderr))
@@ -42,13 +42,21 @@ fn has_driver() -> bool {
 
 #[test]
 fn a_device_that_cannot_be_used_is_refused_in_words() {
-    let Some(said) = refused("cuda:0") else { return };
-    #[cfg(not(feature = "cuda"))]
-    assert!(said.contains("this build has no CUDA"), "{said}");
-    #[cfg(feature = "cuda")]
-    match noisefork::cuda::driver::embedded() {
-        ([], _) => assert!(said.contains("this build has no kernels"), "{said}"),
-        _ => assert!(said.contains("expected an NVIDIA driver"), "{said}"),
+    for command in [
+        ["variations", "--device", "cuda:0"].as_slice(),
+        &["bench", "ops", "--device", "cuda:0", "--out", "out"],
+        &["bench", "unet", "--device", "cuda:0", "--out", "out"],
+        &["bench", "sampler", "--device", "cuda:0", "--out", "out"],
+        &["bench", "variations", "--device", "cuda:0", "--out", "out"],
+    ] {
+        let Some(said) = refused(command) else { return };
+        #[cfg(not(feature = "cuda"))]
+        assert!(said.contains("this build has no CUDA"), "{said}");
+        #[cfg(feature = "cuda")]
+        match noisefork::cuda::driver::embedded() {
+            ([], _) => assert!(said.contains("this build has no kernels"), "{said}"),
+            _ => assert!(said.contains("expected an NVIDIA driver"), "{said}"),
+        }
     }
 }
 

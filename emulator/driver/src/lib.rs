@@ -11,6 +11,7 @@
 //! | `EMULATED_DRIVER_DEVICES` | 2 | how many devices there are |
 //! | `EMULATED_DRIVER_CAPABILITY` | 80 | their compute capability |
 //! | `EMULATED_DRIVER_FAIL` | | `cuLaunchKernel=700`: the function fails so |
+//! | `EMULATED_DRIVER_WORK` | | a file for what streams were given, in order: `copy BYTES`, `launch KERNEL`, `graph`, and `timer` for an event that tells the time |
 #![allow(non_snake_case, reason = "the driver's names")]
 #![allow(clippy::missing_safety_doc, reason = "the driver's documentation has them")]
 #![allow(clippy::undocumented_unsafe_blocks, reason = "as the driver does, it takes callers at their word")]
@@ -20,8 +21,9 @@ mod state;
 use std::env;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::slice::{from_raw_parts, from_raw_parts_mut};
+use std::time::Instant;
 
-use state::{Kind, State, Work, current, locked, set_current};
+use state::{Kind, State, Work, current, locked, set_current, tell};
 
 type Result = c_int;
 const SUCCESS: Result = 0;
@@ -105,6 +107,7 @@ driver! {
         let capability = number("EMULATED_DRIVER_CAPABILITY", 80) as c_int;
         put(value, match attribute {
             16 => 4,                  // multiprocessors
+            38 => 1 << 20,            // the cache
             39 => 2048,               // threads of one
             75 => capability / 10,
             76 => capability % 10,
@@ -178,19 +181,37 @@ driver! {
     fn cuGraphLaunch(exec: Handle, stream: Handle) |state, exec, stream| {
         state.expect(Kind::GraphExec, exec)?;
         state.on(stream, "cuGraphLaunch")?;
+        tell("graph");
         let work = state.graphs.get(&(exec as usize)).ok_or(INVALID_HANDLE)?.clone();
         work.iter().try_for_each(|work| state.perform(work))
     }
     fn cuGraphDestroy(graph: Handle) |state, graph| state.destroy(Kind::Graph, graph)
     fn cuGraphExecDestroy(exec: Handle) |state, exec| state.destroy(Kind::GraphExec, exec)
 
-    fn cuEventCreate(event: *mut Handle, flags: c_uint) |state, event, _| {
-        put(event, state.make(Kind::Event)?);
+    fn cuEventCreate(event: *mut Handle, flags: c_uint) |state, event, flags| {
+        const DISABLE_TIMING: c_uint = 2;
+        let handle = state.make(Kind::Event)?;
+        if flags & DISABLE_TIMING == 0 {
+            state.timers.insert(handle as usize, Instant::now());
+        }
+        put(event, handle);
         Ok(())
     }
     fn cuEventRecord(event: Handle, stream: Handle) |state, event, stream| {
         state.expect(Kind::Event, event)?;
-        state.on(stream, "cuEventRecord")
+        state.on(stream, "cuEventRecord")?;
+        if let Some(timer) = state.timers.get_mut(&(event as usize)) {
+            *timer = Instant::now();
+            tell("timer");
+        }
+        Ok(())
+    }
+    fn cuEventElapsedTime_v2(milliseconds: *mut f32, start: Handle, end: Handle) |state, milliseconds, start, end| {
+        state.expect(Kind::Event, start)?;
+        state.expect(Kind::Event, end)?;
+        let at = |event: Handle| state.timers.get(&(event as usize)).copied().ok_or(INVALID_HANDLE);
+        put(milliseconds, at(end)?.saturating_duration_since(at(start)?).as_secs_f32() * 1e3);
+        Ok(())
     }
     fn cuStreamWaitEvent(stream: Handle, event: Handle, flags: c_uint) |state, stream, event, _| {
         state.expect(Kind::Event, event)?;
@@ -212,6 +233,15 @@ driver! {
         const RELEASE_THRESHOLD: c_uint = 4;
         state.expect(Kind::Pool, pool)?;
         if attribute == RELEASE_THRESHOLD && unsafe { *value } == u64::MAX { Ok(()) } else { Err(INVALID_VALUE) }
+    }
+    fn cuMemPoolGetAttribute(pool: Handle, attribute: c_uint, value: *mut u64) |state, pool, attribute, value| {
+        const USED: c_uint = 7;
+        state.expect(Kind::Pool, pool)?;
+        if attribute != USED {
+            return Err(INVALID_VALUE);
+        }
+        put(value, state.allocated()?);
+        Ok(())
     }
     fn cuMemPoolDestroy(pool: Handle) |state, pool| state.destroy(Kind::Pool, pool)
     fn cuMemAllocFromPoolAsync(

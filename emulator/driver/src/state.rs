@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use emulator::{Device, Launch};
 
@@ -48,6 +49,8 @@ pub struct State {
     objects: HashMap<usize, (Kind, usize)>,
     next: usize,
     pub host: HashMap<usize, Vec<u8>>,
+    /// When events that tell the time were recorded.
+    pub timers: HashMap<usize, Instant>,
     pub functions: HashMap<usize, Function>,
     /// By graph, and by what was made of one.
     pub graphs: HashMap<usize, Vec<Work>>,
@@ -154,6 +157,7 @@ impl State {
         self.expect(kind, handle)?;
         self.objects.remove(&(handle as usize));
         self.graphs.remove(&(handle as usize));
+        self.timers.remove(&(handle as usize));
         Ok(())
     }
 
@@ -177,6 +181,10 @@ impl State {
             return Ok(());
         }
         self.on(stream, "a launch or a copy")?;
+        match &work {
+            Work::Launch { name, .. } => tell(&format!("launch {name}")),
+            Work::CopyWithin { bytes, .. } => tell(&format!("copy {bytes}")),
+        }
         self.perform(&work)
     }
 
@@ -210,6 +218,13 @@ impl State {
         Ok(pointer)
     }
 
+    /// Bytes that are allocated on the current device.
+    pub fn allocated(&self) -> std::result::Result<u64, Result> {
+        let current = self.current()?;
+        let here = self.memory.values().filter(|&&(_, device)| device == current);
+        Ok(here.map(|&(bytes, _)| bytes as u64).sum())
+    }
+
     /// Where the allocation that a pointer points into begins, its bytes and its device.
     pub fn allocation_of(&self, pointer: u64) -> Option<(u64, usize, usize)> {
         let holds = |&(&start, &(bytes, _)): &(&u64, &(usize, usize))| {
@@ -231,7 +246,16 @@ impl State {
 
 /// Adds a line to the log, if there is one.
 fn log(line: &str) {
-    let Ok(path) = std::env::var("EMULATED_DRIVER_LOG") else { return };
+    append("EMULATED_DRIVER_LOG", line);
+}
+
+/// Adds a line to the list of work, if there is one.
+pub fn tell(line: &str) {
+    append("EMULATED_DRIVER_WORK", line);
+}
+
+fn append(variable: &str, line: &str) {
+    let Ok(path) = std::env::var(variable) else { return };
     if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(path) {
         let _ = writeln!(file, "{line}");
     }

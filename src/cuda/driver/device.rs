@@ -25,6 +25,8 @@ pub struct Device {
     pub multiprocessors: u32,
     /// The threads that each of them holds at once.
     pub threads_per_multiprocessor: u32,
+    /// Bytes of the cache that they share.
+    pub cache: usize,
 }
 
 impl Device {
@@ -43,7 +45,7 @@ impl Device {
                 embedded: image::ARCHITECTURES.iter().map(|&name| name.to_owned()).collect(),
             });
         };
-        too_old(driver_version()?, image::driver_for(image::RELEASE, code))
+        expect_driver(image::driver_for(image::RELEASE, code))
     }
 
     /// Whether the driver has to compile the code for it, since it is of no family that there is machine code for.
@@ -77,7 +79,7 @@ pub fn driver_version() -> Result<(u32, u32)> {
 /// [`Error::NoDriver`], [`Error::DriverTooOld`], what the driver reports.
 pub fn devices() -> Result<Vec<Device>> {
     // Before anything else is called: an older one lacks functions.
-    too_old(driver_version()?, OLDEST)?;
+    expect_driver(OLDEST)?;
     let count = match result::init().and_then(|()| result::device::get_count()) {
         Ok(count) => usize::try_from(count).unwrap_or(0),
         Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => 0,
@@ -104,10 +106,13 @@ fn device(ordinal: usize) -> Result<Device, DriverError> {
         memory: unsafe { result::device::total_mem(handle) }?,
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
         threads_per_multiprocessor: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR)?,
+        cache: attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize,
     })
 }
 
-fn too_old(got: (u32, u32), expected: (u32, u32)) -> Result<()> {
+/// A driver for this CUDA version or a newer one.
+pub fn expect_driver(expected: (u32, u32)) -> Result<()> {
+    let got = driver_version()?;
     if got >= expected {
         return Ok(());
     }

@@ -44,6 +44,15 @@ impl Pool {
         // SAFETY: pool and stream live as long as `self`.
         unsafe { result::mem_pool::alloc_async(self.raw, bytes, self.stream.raw()) }
     }
+
+    /// Bytes of what is allocated.
+    pub fn in_use(&self) -> Result<u64, DriverError> {
+        let mut bytes = 0u64;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT;
+        // SAFETY: the attribute is a u64.
+        unsafe { result::mem_pool::get_attribute(self.raw, attribute, (&raw mut bytes).cast()) }?;
+        Ok(bytes)
+    }
 }
 
 impl Drop for Pool {

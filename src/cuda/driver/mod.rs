@@ -4,6 +4,7 @@
 //! All work goes to one stream, the launcher's own or the caller's, and never to the default stream.
 
 mod capture;
+mod clock;
 mod device;
 mod failure;
 mod graph;
@@ -16,6 +17,7 @@ mod stream;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 
@@ -27,6 +29,7 @@ use super::launch::{Boxes, Launcher, Plan, TensorMap};
 use crate::error::{Error, Result};
 use crate::tensor::DType;
 use capture::Captures;
+use clock::Event;
 use failure::failure;
 use kernels::Kernels;
 use memory::{Pool, Staging};
@@ -34,6 +37,8 @@ use stream::Stream;
 
 /// The most arguments of a kernel.
 const MOST_ARGUMENTS: usize = 32;
+/// The CUDA version since which the function that reads events is called what it is called now.
+const OLDEST_THAT_TELLS_TIME: (u32, u32) = (12, 8);
 
 /// A GPU and a stream of it.
 ///
@@ -131,6 +136,28 @@ impl Driver {
             // SAFETY: the stream lives as long as `self`.
             unsafe { result::stream::synchronize(stream) }
         })
+    }
+
+    /// How long the device takes for what `work` launches, by its own clock, and waits for that. The clock starts when what
+    /// was launched before is done: if that is enough to keep the device busy until `work` returns, launching costs nothing.
+    ///
+    /// # Errors
+    /// Those of `work`; [`Error::DriverTooOld`] before CUDA 12.8; what the driver reports.
+    pub fn time(&self, work: impl FnOnce() -> Result<()>) -> Result<Duration> {
+        device::expect_driver(OLDEST_THAT_TELLS_TIME)?;
+        let event = || self.call_now("time", |_| Event::record(&self.stream));
+        let start = event()?;
+        work()?;
+        let end = event()?;
+        self.call_now("time", |_| end.since(&start))
+    }
+
+    /// Bytes of the device that are allocated here, by [`Launcher::alloc`].
+    ///
+    /// # Errors
+    /// What the driver reports.
+    pub fn memory_in_use(&self) -> Result<u64> {
+        self.call("memory_in_use", |_| self.pool.in_use())
     }
 
     /// Calls the driver, with the context made current. What is called may be captured.

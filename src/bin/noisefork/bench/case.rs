@@ -4,10 +4,14 @@ use std::time::{Duration, Instant};
 
 use noisefork::error::Result;
 
+use super::record::Part;
+
 /// What is measured, and what it amounts to.
 pub struct Case {
     /// As `record/README.md` has it.
     pub what: String,
+    /// How it is done, where there is more than one way.
+    pub form: &'static str,
     pub batch: usize,
     /// How many of what is measured one run has, such as steps: times, operations and bytes are of one.
     pub parts: usize,
@@ -17,6 +21,25 @@ pub struct Case {
     pub bytes: Option<u64>,
     /// Answers of the model.
     pub model_calls: Option<usize>,
+    /// Kernels of a run on a GPU.
+    pub kernels: Option<u64>,
+}
+
+impl Case {
+    /// Of which no more is known.
+    pub fn new(what: String, batch: usize) -> Self {
+        let form = "";
+        Case { what, form, batch, parts: 1, flops: None, bytes: None, model_calls: None, kernels: None }
+    }
+}
+
+/// What a pass tells of itself.
+#[derive(Default)]
+pub struct Pass {
+    /// Its operations.
+    pub parts: Vec<Part>,
+    /// How often it turned to a GPU.
+    pub launches: Option<u64>,
 }
 
 /// How often something is run: so many times, or until its time is up.
@@ -31,9 +54,9 @@ const FEWEST: usize = 3;
 const MOST: usize = 200;
 
 impl Effort {
-    /// Runs `work` once without a clock and then as often as this says; returns the seconds of each.
-    pub fn seconds(self, mut work: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
-        work()?;
+    /// Has `run` do its work once for nothing and then as often as this says; returns the seconds of each.
+    pub fn seconds(self, mut run: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
+        run()?;
         let start = Instant::now();
         let mut seconds = Vec::new();
         let more = |done: usize| match self.iterations {
@@ -41,9 +64,7 @@ impl Effort {
             None => done < FEWEST || (start.elapsed() < self.time && done < MOST),
         };
         while more(seconds.len()) {
-            let start = Instant::now();
-            work()?;
-            seconds.push(start.elapsed().as_secs_f64());
+            seconds.push(run()?);
         }
         Ok(seconds)
     }
@@ -59,13 +80,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_run_is_not_timed() {
+    fn the_first_run_does_not_count() {
         let mut runs = 0;
         let effort = Effort { iterations: Some(4), time: Duration::ZERO };
         let seconds = effort.seconds(|| {
             runs += 1;
-            Ok(())
+            Ok(f64::from(runs))
         });
-        assert_eq!((seconds.unwrap().len(), runs), (4, 5));
+        assert_eq!(seconds.unwrap(), [2.0, 3.0, 4.0, 5.0]);
     }
 }

@@ -9,7 +9,7 @@ use super::record::Ceiling;
 use super::suite::Dtype;
 
 /// How often each is measured; the best counts, for a ceiling is what nothing got in the way of.
-const ROUNDS: usize = 5;
+pub const ROUNDS: usize = 5;
 /// Values that are copied, far more than the caches hold.
 const COPIED: usize = 1 << 24;
 /// Independent sums, enough to hide how long one multiplication takes.
@@ -27,7 +27,7 @@ fn arithmetic(dtype: Dtype) -> f64 {
     const REPEATS: usize = 1 << 21;
     let work = |repeats| match dtype {
         Dtype::Bf16 => dots(repeats),
-        Dtype::F32 => fused(repeats),
+        _ => fused(repeats),
     };
     best(|| {
         let start = Instant::now();

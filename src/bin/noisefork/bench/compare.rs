@@ -61,8 +61,10 @@ pub fn report(old: &[Record], new: &[Record]) -> String {
     let old: HashMap<_, &Record> = old.iter().map(|record| (record.key(), record)).collect();
     let pairs: Vec<_> = new.iter().filter_map(|new| Some((*old.get(&new.key())?, new))).collect();
     let mut lines = vec![format!("{} of {} measurements are in both", pairs.len(), new.len())];
-    if let Some((before, _)) = pairs.iter().find(|(before, after)| before.machine.cpu != after.machine.cpu) {
-        lines.push(format!("note: that was another machine, {}", before.machine.cpu));
+    let names = |record: &Record| (record.machine.cpu.clone(), record.machine.gpu.clone());
+    if let Some((before, _)) = pairs.iter().find(|(before, after)| names(before) != names(after)) {
+        let (cpu, gpu) = names(before);
+        lines.push(format!("note: that was another machine, {}", gpu.unwrap_or(cpu)));
     }
     let mean_change = |of: fn(&Record) -> Option<f64>| {
         let logarithms: Vec<f64> =
@@ -116,6 +118,8 @@ mod tests {
             flops: None,
             bytes: None,
             model_calls: None,
+            kernels: None,
+            launches: None,
             parts: Vec::new(),
             ceiling: Some(Ceiling { flops_per_s, bytes_per_s }),
             machine: Machine {
@@ -125,6 +129,7 @@ mod tests {
                 architecture: "x86_64".into(),
                 features: Vec::new(),
                 system: "linux".into(),
+                gpu: None,
             },
         }
     }

@@ -29,6 +29,7 @@ impl Machine {
             architecture: std::env::consts::ARCH.to_owned(),
             features: features().into_iter().map(str::to_owned).collect(),
             system: std::env::consts::OS.to_owned(),
+            gpu: None,
         }
     }
 }

@@ -3,7 +3,10 @@
 mod case;
 mod ceiling;
 mod compare;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod machine;
+mod meter;
 mod ops;
 mod preset;
 mod record;
@@ -15,6 +18,8 @@ mod variations;
 
 use clap::{Args, Subcommand};
 use noisefork::error::Result;
+
+use suite::Suite;
 
 /// Measure operations, UNets, samplers or variations, beside what the machine could do.
 #[derive(Args)]
@@ -34,10 +39,10 @@ enum What {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.what {
-        What::Ops(arguments) => ops::run(arguments),
-        What::Unet(arguments) => unet::run(arguments),
-        What::Sampler(arguments) => sampler::run(arguments),
-        What::Variations(arguments) => variations::run(arguments),
+        What::Ops(arguments) => Suite::run(&arguments.common, arguments.device, arguments),
+        What::Unet(arguments) => Suite::run(&arguments.common, arguments.device, arguments),
+        What::Sampler(arguments) => Suite::run(&arguments.common, arguments.device, arguments),
+        What::Variations(arguments) => Suite::run(&arguments.common, arguments.inputs.device, arguments),
         What::Machine(arguments) => machine::run(arguments),
     }
 }

@@ -1,7 +1,6 @@
 use std::collections::HashSet;
 
 use clap::Args;
-use noisefork::cpu::Cpu;
 use noisefork::error::Result;
 use noisefork::ops::Backend;
 use noisefork::tensor::DType;
@@ -9,7 +8,8 @@ use noisefork::trace::{Event, Inputs, Operation, Replay, Sketch, Traced};
 
 use super::case::Case;
 use super::preset::{Subject, TOKENS};
-use super::suite::{Common, Dtype, Suite};
+use super::suite::{Benchmark, Common, Suite};
+use crate::device::Device;
 
 /// Measure each operation of a step of a UNet by itself; caches can lead past the ceiling that memory sets
 #[derive(Args)]
@@ -19,32 +19,36 @@ pub struct Arguments {
     /// Only those whose name has this in it, as `attention`, or `to 77`
     #[arg(long, default_value = "")]
     only: String,
+    /// What computes: cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub device: Device,
     #[command(flatten)]
-    common: Common,
+    pub common: Common,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    Suite::run(&arguments.common, |suite| match arguments.common.dtype {
-        Dtype::F32 => all(suite, arguments, &Cpu::new(), DType::F32),
-        Dtype::Bf16 => all(suite, arguments, &Cpu::bf16(), DType::BF16),
-    })
-}
-
-fn all<B: Backend>(suite: &mut Suite<'_>, arguments: &Arguments, backend: &B, dtype: DType) -> Result<()> {
-    for event in step(&arguments.subject, dtype)? {
-        let Event { operation, flops, bytes, .. } = event;
-        let what = operation.to_string();
-        if !what.contains(&arguments.only) {
-            continue;
+impl Benchmark for Arguments {
+    fn measure<B: Backend>(&self, suite: &mut Suite<'_>, backend: impl Fn() -> B) -> Result<()> {
+        for event in step(&self.subject, suite.dtype())? {
+            let Event { operation, flops, bytes, .. } = event;
+            let what = operation.to_string();
+            if !what.contains(&self.only) {
+                continue;
+            }
+            let case = Case { flops: Some(flops), bytes: Some(bytes), ..Case::new(what, operation.batch()) };
+            let inputs = Inputs::normal(&operation, 1)?;
+            // Its own, whose memory goes with it.
+            let backend = &backend();
+            let mut replay = Replay::new(backend, operation, &inputs)?;
+            drop(inputs);
+            suite.measure_passes(case, |pass| {
+                let before = backend.launches();
+                replay.run()?;
+                pass.launches = Some(backend.launches() - before).filter(|&launches| launches > 0);
+                Ok(())
+            })?;
         }
-        let inputs = Inputs::normal(&operation, 1)?;
-        let batch = operation.batch();
-        let mut replay = Replay::new(backend, operation, &inputs)?;
-        drop(inputs);
-        let case = Case { what, batch, parts: 1, flops: Some(flops), bytes: Some(bytes), model_calls: None };
-        suite.measure(case, || replay.run())?;
+        Ok(())
     }
-    Ok(())
 }
 
 /// Each operation of a denoising step once, and what a sampler does to the latent before and after.

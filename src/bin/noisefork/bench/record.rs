@@ -23,7 +23,7 @@ pub struct Record {
     pub threads: usize,
     /// What each timed pass took, in order; a pass of several steps counts for one of them.
     pub seconds: Vec<f64>,
-    /// The most memory that the process held while it was measured.
+    /// The most memory that the process held while it was measured; of a GPU, what was allocated there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<u64>,
     /// Floating-point operations of a pass, a multiply-add counted as two.
@@ -35,6 +35,12 @@ pub struct Record {
     /// Answers of the model in a whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_calls: Option<usize>,
+    /// Kernels of a pass on a GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<u64>,
+    /// How often a pass turned to the GPU: once for each kernel, or once for all that are one graph.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launches: Option<u64>,
     /// The operations of the fastest pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Part>,
@@ -54,10 +60,11 @@ pub struct Part {
     pub bytes: u64,
 }
 
-/// The best that loops over registers and over memory did, on all threads.
+/// The best that the machine did, on all threads.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ceiling {
-    /// Fused multiplications and additions in registers, in the compute type where the machine has them.
+    /// Fused multiplications and additions in registers, in the compute type where the machine has them; of a GPU, in a large
+    /// product.
     pub flops_per_s: f64,
     /// Bytes read and bytes written by a copy.
     pub bytes_per_s: f64,
@@ -76,6 +83,9 @@ pub struct Machine {
     /// The instructions that the loops choose among.
     pub features: Vec<String>,
     pub system: String,
+    /// The name that the GPU has for itself, if that is what was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
 }
 
 /// What a record is of: the same in two files, so that they can be compared.

@@ -2,16 +2,29 @@
 
 use std::fmt::Display;
 use std::path::PathBuf;
+#[cfg(feature = "cuda")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+#[cfg(feature = "cuda")]
+use half::{bf16, f16};
+use noisefork::cpu::Cpu;
+#[cfg(feature = "cuda")]
+use noisefork::cuda::{Compute, Cuda, Driver};
 use noisefork::error::{Error, Result};
+use noisefork::ops::Backend;
+use noisefork::tensor::DType;
 
-use super::case::{Case, Effort};
+use super::case::{Case, Effort, Pass};
 use super::compare;
-use super::machine::{commit, forget_peak_memory, peak_memory};
-use super::record::{Ceiling, Machine, Part, Record};
+#[cfg(feature = "cuda")]
+use super::gpu::Gpu;
+use super::machine::commit;
+use super::meter::{Host, Meter};
+use super::record::{Machine, Record};
 use super::table;
+use crate::device::{Device, Opened};
 use crate::files::Output;
 use crate::say::say;
 
@@ -42,6 +55,8 @@ pub struct Common {
 pub enum Dtype {
     F32,
     Bf16,
+    /// On a GPU
+    F16,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -55,26 +70,36 @@ pub enum Format {
 }
 
 impl Dtype {
-    fn name(self) -> &'static str {
+    /// As the library has it.
+    pub fn dtype(self) -> DType {
         match self {
-            Dtype::F32 => "f32",
-            Dtype::Bf16 => "bf16",
+            Dtype::F32 => DType::F32,
+            Dtype::Bf16 => DType::BF16,
+            Dtype::F16 => DType::F16,
         }
     }
+}
+
+/// What can be measured on any backend.
+pub trait Benchmark: Sync {
+    /// Measures its cases on what `backend` makes.
+    fn measure<B: Backend>(&self, suite: &mut Suite<'_>, backend: impl Fn() -> B) -> Result<()>;
 }
 
 /// A run of `noisefork bench`.
 pub struct Suite<'c> {
     common: &'c Common,
+    meter: &'c mut dyn Meter,
     machine: Machine,
     commit: Option<String>,
     records: Vec<Record>,
 }
 
 impl<'c> Suite<'c> {
-    /// Has `measure` run its cases, on as many threads as were asked for, and reports on them.
-    pub fn run(common: &'c Common, measure: impl FnOnce(&mut Suite<'c>) -> Result<()> + Send) -> Result<()> {
+    /// Has a benchmark run its cases on a device, with as many threads as were asked for, and reports on them.
+    pub fn run(common: &Common, mut device: Device, benchmark: &impl Benchmark) -> Result<()> {
         // Refused before anything is measured, not after.
+        let opened = device.open()?;
         let old = common.compare.as_deref().map(compare::read).transpose()?;
         let out = Output::create_if(&common.out)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(common.threads.unwrap_or(0)).build();
@@ -84,9 +109,10 @@ impl<'c> Suite<'c> {
             expected: "as many as the system allows".into(),
             got: error.to_string(),
         })?;
-        let records = pool.install(|| {
-            let mut suite = Suite::new(common);
-            measure(&mut suite).map(|()| suite.records)
+        let records = pool.install(|| match opened {
+            Opened::Cpu => on_cpu(common, benchmark),
+            #[cfg(feature = "cuda")]
+            Opened::Cuda(driver) => on_gpu(common, *driver, benchmark),
         })?;
         if let Some(old) = old {
             let report = compare::report(&old, &records);
@@ -103,10 +129,27 @@ impl<'c> Suite<'c> {
         }
     }
 
-    fn new(common: &'c Common) -> Self {
-        let (machine, commit) = (Machine::this(), commit());
+    /// The records of a benchmark.
+    fn records<B: Backend>(
+        common: &'c Common,
+        meter: &'c mut dyn Meter,
+        benchmark: &impl Benchmark,
+        backend: impl Fn() -> B,
+    ) -> Result<Vec<Record>> {
+        let (machine, commit) = (Machine { gpu: meter.gpu(), ..Machine::this() }, commit());
         table::heading(common.format, &machine, commit.as_deref());
-        Suite { common, machine, commit, records: Vec::new() }
+        let mut suite = Suite { common, meter, machine, commit, records: Vec::new() };
+        benchmark.measure(&mut suite, backend)?;
+        Ok(suite.records)
+    }
+
+    pub fn dtype(&self) -> DType {
+        self.common.dtype.dtype()
+    }
+
+    /// Whether it is a GPU that is measured.
+    pub fn is_on_gpu(&self) -> bool {
+        self.machine.gpu.is_some()
     }
 
     /// Says something to people, not to programs.
@@ -118,41 +161,74 @@ impl<'c> Suite<'c> {
 
     /// Measures a case.
     pub fn measure(&mut self, case: Case, mut work: impl FnMut() -> Result<()>) -> Result<()> {
-        self.measure_parts(case, |_| work())
+        self.measure_passes(case, |_| work())
     }
 
-    /// Measures a case that tells of what its fastest pass consisted.
-    pub fn measure_parts(
+    /// Measures a case whose passes tell of themselves: the last that did counts.
+    pub fn measure_passes(
         &mut self,
         case: Case,
-        mut work: impl FnMut(&mut Vec<Part>) -> Result<()>,
+        mut work: impl FnMut(&mut Pass) -> Result<()>,
     ) -> Result<()> {
         let effort = Effort { iterations: self.common.iterations, time: Duration::from_secs(1) };
-        let ceiling = Ceiling::measure(self.common.dtype);
-        forget_peak_memory();
-        let mut parts = Vec::new();
-        let passes = effort.seconds(|| work(&mut parts))?;
+        let ceiling = self.meter.ceiling()?;
+        self.meter.forget_memory();
+        let mut pass = Pass::default();
+        let seconds = effort.seconds(|| self.meter.seconds(&mut || work(&mut pass)))?;
         let record = Record {
             engine: "noisefork".to_owned(),
-            form: String::new(),
+            form: case.form.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: self.commit.clone(),
             what: case.what,
             batch: case.batch,
-            dtype: self.common.dtype.name().to_owned(),
-            device: "cpu".to_owned(),
+            dtype: self.dtype().to_string(),
+            device: self.meter.device().to_string(),
             threads: rayon::current_num_threads(),
-            seconds: passes.into_iter().map(|pass| pass / case.parts as f64).collect(),
-            peak_bytes: peak_memory(),
+            seconds: seconds.into_iter().map(|pass| pass / case.parts as f64).collect(),
+            peak_bytes: self.meter.memory()?,
             flops: case.flops,
             bytes: case.bytes,
             model_calls: case.model_calls,
-            parts,
+            kernels: case.kernels,
+            launches: pass.launches,
+            parts: pass.parts,
             ceiling: Some(ceiling),
             machine: self.machine.clone(),
         };
         table::line(self.common.format, &record);
         self.records.push(record);
         Ok(())
+    }
+}
+
+fn on_cpu(common: &Common, benchmark: &impl Benchmark) -> Result<Vec<Record>> {
+    let host = &mut Host(common.dtype);
+    match common.dtype {
+        Dtype::F32 => Suite::records(common, host, benchmark, Cpu::new),
+        Dtype::Bf16 => Suite::records(common, host, benchmark, Cpu::bf16),
+        Dtype::F16 => {
+            let (op, what, expected) = ("bench", "dtype", "f32 or bf16 on the CPU".into());
+            Err(Error::Value { op, what, expected, got: "f16".into() })
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn on_gpu(common: &Common, driver: Driver, benchmark: &impl Benchmark) -> Result<Vec<Record>> {
+    fn computing_in<E: Compute>(
+        common: &Common,
+        driver: Arc<Driver>,
+        benchmark: &impl Benchmark,
+    ) -> Result<Vec<Record>> {
+        let backend = || Cuda::<Driver, E>::new(driver.clone());
+        let own = backend();
+        Suite::records(common, &mut Gpu::new(&driver, &own)?, benchmark, backend)
+    }
+    let driver = Arc::new(driver);
+    match common.dtype {
+        Dtype::F32 => computing_in::<f32>(common, driver, benchmark),
+        Dtype::Bf16 => computing_in::<bf16>(common, driver, benchmark),
+        Dtype::F16 => computing_in::<f16>(common, driver, benchmark),
     }
 }

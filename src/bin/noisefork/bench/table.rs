@@ -5,8 +5,9 @@ use super::suite::Format;
 use crate::say::say;
 
 /// The column names of [`Format::Csv`].
-const COLUMNS: [&str; 18] = [
+const COLUMNS: [&str; 22] = [
     "engine",
+    "form",
     "version",
     "commit",
     "what",
@@ -23,7 +24,10 @@ const COLUMNS: [&str; 18] = [
     "bytes_per_s",
     "of_ceiling",
     "peak_bytes",
+    "kernels",
+    "launches",
     "cpu",
+    "gpu",
 ];
 
 pub fn heading(format: Format, machine: &Machine, commit: Option<&str>) {
@@ -31,6 +35,7 @@ pub fn heading(format: Format, machine: &Machine, commit: Option<&str>) {
         Format::Table => {
             let (version, commit) = (env!("CARGO_PKG_VERSION"), commit.unwrap_or("no commit"));
             say(format_args!("{}, {} threads, {}", machine.cpu, machine.cores, machine.features.join(" ")));
+            machine.gpu.iter().for_each(say);
             say(format_args!("noisefork {version} ({commit}), {} threads", rayon::current_num_threads()));
             say(format_args!(
                 "{:<46} {:>5} {:>9} {:>9} {:>6} {:>8} {:>6} {:>8} {:>8} {:>5}",
@@ -57,9 +62,10 @@ pub fn json(record: &Record) -> String {
 
 fn row(record: &Record) -> String {
     let or_none = |text: Option<String>| text.unwrap_or("-".to_owned());
+    let form = if record.form.is_empty() { String::new() } else { format!(", {}", record.form) };
     format!(
         "{:<46} {:>5} {:>9} {:>9} {:>5.1}% {:>8} {:>6} {:>8} {:>8} {:>5}",
-        record.what,
+        record.what.clone() + &form,
         record.batch,
         seconds(record.median()),
         seconds(record.quantile(0.95)),
@@ -91,6 +97,7 @@ fn csv(record: &Record) -> String {
     let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
     [
         quoted(&record.engine),
+        quoted(&record.form),
         quoted(&record.version),
         quoted(record.commit.as_deref().unwrap_or_default()),
         quoted(&record.what),
@@ -107,7 +114,10 @@ fn csv(record: &Record) -> String {
         number(record.bytes_per_s()),
         number(record.of_ceiling()),
         number(record.peak_bytes.map(|bytes| bytes as f64)),
+        number(record.kernels.map(|kernels| kernels as f64)),
+        number(record.launches.map(|launches| launches as f64)),
         quoted(&record.machine.cpu),
+        quoted(record.machine.gpu.as_deref().unwrap_or_default()),
     ]
     .join(",")
 }

@@ -3,7 +3,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use noisefork::cpu::Cpu;
 use noisefork::error::Result;
 use noisefork::ops::Backend;
 use noisefork::trace::{Event, Row, Table, Traced};
@@ -11,7 +10,8 @@ use noisefork::trace::{Event, Row, Table, Traced};
 use super::case::Case;
 use super::preset::Subject;
 use super::record::Part;
-use super::suite::{Common, Dtype, Suite};
+use super::suite::{Benchmark, Common, Suite};
+use crate::device::Device;
 use crate::inputs::name;
 
 /// Measure one answer of a UNet, and say where its time goes
@@ -25,48 +25,75 @@ pub struct Arguments {
     /// A line for every shape, not only for every operation
     #[arg(long)]
     shapes: bool,
+    /// What computes: cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub device: Device,
     #[command(flatten)]
-    common: Common,
+    pub common: Common,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    Suite::run(&arguments.common, |suite| match arguments.common.dtype {
-        Dtype::F32 => measure(suite, arguments, Cpu::new()),
-        Dtype::Bf16 => measure(suite, arguments, Cpu::bf16()),
-    })
+impl Benchmark for Arguments {
+    fn measure<B: Backend>(&self, suite: &mut Suite<'_>, backend: impl Fn() -> B) -> Result<()> {
+        let traced = Arc::new(Traced::new(backend()));
+        if !suite.is_on_gpu() {
+            return self.answers(suite, "", traced.clone(), || traced.take());
+        }
+        self.answers(suite, "", Arc::new(backend()), Vec::new)?;
+        // What is traced is launched kernel by kernel. It takes longer on the device than here: its times mean nothing.
+        self.answers(suite, "without a graph", traced.clone(), || {
+            traced.take();
+            Vec::new()
+        })
+    }
 }
 
-fn measure<B: Backend>(suite: &mut Suite<'_>, arguments: &Arguments, backend: B) -> Result<()> {
-    let Arguments { subject, model, .. } = arguments;
-    let backend = Arc::new(Traced::new(backend));
-    let mut ready = subject.ready(backend.clone(), model.as_ref())?;
-    let (side, flops) = (subject.side()?, ready.plan.flops());
-    let name = model.as_deref().map_or(subject.preset.to_string(), name);
-    let case = Case {
-        what: format!("unet {name} {side}x{side}"),
-        batch: subject.batch,
-        parts: 1,
-        flops: Some(flops).filter(|&flops| flops > 0),
-        bytes: None,
-        model_calls: Some(1),
-    };
-    let mut fastest: Option<Vec<Event>> = None;
-    suite.measure_parts(case, |parts| {
-        backend.take();
-        ready.forward()?;
-        let events = backend.take();
-        if fastest.as_ref().is_none_or(|fastest| time(&events) < time(fastest)) {
-            *parts = Table::by_shape(&events).rows().iter().map(Part::from).collect();
-            fastest = Some(events);
+impl Arguments {
+    /// Measures answers of a UNet on a backend; `events` tells what it has done since it was last asked.
+    fn answers<B: Backend>(
+        &self,
+        suite: &mut Suite<'_>,
+        form: &'static str,
+        backend: Arc<B>,
+        events: impl Fn() -> Vec<Event>,
+    ) -> Result<()> {
+        let Arguments { subject, model, .. } = self;
+        let mut ready = subject.ready(backend, model.as_ref())?;
+        let (side, kernels) = (subject.side()?, ready.plan.kernels());
+        let name = model.as_deref().map_or(subject.preset.to_string(), name);
+        let known = |number: u64| Some(number).filter(|&number| number > 0);
+        let case = Case {
+            form,
+            flops: known(ready.plan.flops()),
+            model_calls: Some(1),
+            kernels: known(kernels),
+            ..Case::new(format!("unet {name} {side}x{side}"), subject.batch)
+        };
+        let mut fastest: Option<Vec<Event>> = None;
+        let mut launches = 0;
+        suite.measure_passes(case, |pass| {
+            events();
+            let before = ready.plan.launches();
+            ready.forward()?;
+            launches = ready.plan.launches() - before;
+            pass.launches = known(launches);
+            let events = events();
+            if fastest.as_ref().is_none_or(|fastest| time(&events) < time(fastest)) {
+                pass.parts = Table::by_shape(&events).rows().iter().map(Part::from).collect();
+                fastest = Some(events);
+            }
+            Ok(())
+        })?;
+        if kernels > 0 {
+            suite.note(format_args!("{kernels} kernels in {launches} launches"));
+            return Ok(());
+        }
+        let events = fastest.unwrap_or_default();
+        suite.note(format_args!("the fastest run:\n{}", Table::by_operation(&events)));
+        if self.shapes {
+            suite.note(Table::by_shape(&events));
         }
         Ok(())
-    })?;
-    let events = fastest.unwrap_or_default();
-    suite.note(format_args!("the fastest run:\n{}", Table::by_operation(&events)));
-    if arguments.shapes {
-        suite.note(Table::by_shape(&events));
     }
-    Ok(())
 }
 
 fn time(events: &[Event]) -> Duration {
