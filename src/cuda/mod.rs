@@ -15,8 +15,6 @@ mod conv2d;
 #[cfg(feature = "cuda")]
 pub mod driver;
 mod enter;
-#[cfg(test)]
-mod floor;
 mod foreign;
 mod group_norm;
 mod inject;
@@ -27,6 +25,8 @@ mod linear;
 /// The kernels that there are.
 #[path = "../../kernels/manifest.rs"]
 pub mod manifest;
+#[cfg(test)]
+pub(crate) mod planned;
 mod product;
 mod split_k;
 mod tape;

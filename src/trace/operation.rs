@@ -155,7 +155,7 @@ impl Operation {
     }
 
     /// The shape of what it writes.
-    pub(super) fn output(&self) -> Shape {
+    pub(crate) fn output(&self) -> Shape {
         let x = self.input();
         match *self {
             Operation::Linear { outputs, activation: Activation::Geglu, .. } => x.with_channels(outputs / 2),

@@ -5,6 +5,8 @@ mod blocks;
 mod conditioning;
 mod config;
 mod denoiser;
+#[cfg(test)]
+mod floor;
 mod from_weights;
 mod layout;
 mod outline;
