@@ -49,11 +49,12 @@ turns unet unet --dtype bf16 --batch 1 --engines eager last OpenVINO diffusion
 
 ours samplers sampler --iterations 10
 [ -n "${QUICK:-}" ] && sizes=(256 384) batches=(4) || { sizes=(256 384 768 1024) batches=(1 4 8); }
-for batch in "${batches[@]}"; do ours growth unet --dtype bf16 --batch "$batch" --iterations "$passes"; done
-for size in "${sizes[@]}"; do ours growth unet --dtype bf16 --batch 1 --size "$size" --iterations "$passes"; done
-ours growth unet --dtype f32 --batch 1 --iterations "$passes"
-ours growth unet --dtype f32 --batch 1 --size 256 --iterations "$passes"
-ours growth unet --dtype bf16 --batch 1 --threads 1 --iterations "$passes"
+for dtype in f32 bf16; do
+    growth=(growth unet --dtype "$dtype" --iterations "$passes")
+    for batch in "${batches[@]}"; do ours "${growth[@]}" --batch "$batch"; done
+    for size in "${sizes[@]}"; do ours "${growth[@]}" --batch 1 --size "$size"; done
+    ours "${growth[@]}" --batch 1 --threads 1
+done
 if [ -z "${QUICK:-}" ]; then
     ours growth unet --preset sd21 --dtype bf16 --batch 1 --iterations 1
     ours growth unet --preset sdxl --dtype bf16 --batch 1 --iterations 1

@@ -6,9 +6,22 @@ use std::fmt::Write;
 use crate::record::{Part, Record};
 use crate::records::Records;
 
-/// The table of a name, or that nothing is recorded for it.
-pub fn named(name: &str, records: &Records) -> String {
-    let table = match name {
+/// The tables of a name, one under the name of each machine that has such records, or that nothing is recorded.
+pub fn named(name: &str, machines: &[Records]) -> String {
+    let tables = machines.iter().map(|records| (records, of_machine(name, records)));
+    let tables: Vec<String> = tables
+        .filter(|(_, table)| !table.is_empty())
+        .map(|(records, table)| match machines {
+            [_] => table,
+            _ => format!("**{}**\n\n{table}", records.machine),
+        })
+        .collect();
+    if tables.is_empty() { "Nothing is recorded.\n".to_owned() } else { tables.join("\n") }
+}
+
+/// The table of a name; nothing if there is nothing to show.
+fn of_machine(name: &str, records: &Records) -> String {
+    match name {
         "machine" => machine(records),
         "unet" => beside(records, "unet ", true),
         "noise" => beside(records, "", false),
@@ -22,8 +35,7 @@ pub fn named(name: &str, records: &Records) -> String {
         "sizes" => sizes(records),
         "threads" => threads(records),
         _ => panic!("no table is called {name:?}"),
-    };
-    if table.is_empty() { "Nothing is recorded.\n".to_owned() } else { table }
+    }
 }
 
 /// Three figures and a unit.
@@ -68,19 +80,20 @@ fn machine(records: &Records) -> String {
         .map_or(String::new(), |bytes| format!(", {:.0} GiB", bytes as f64 / f64::from(1 << 30)));
     let threads: BTreeSet<String> = records.ours("").map(|record| record.threads.to_string()).collect();
     let passes = records.all().iter().map(|record| record.seconds.len());
-    let ceilings = ["f32", "bf16"].map(|dtype| {
-        let of = |record: &Record| (record.dtype == dtype).then_some(record.ceiling?.flops_per_s);
-        records.all().iter().filter_map(of).fold(0.0, f64::max) * 1e-9
+    let ceilings = DTYPES.iter().filter_map(|dtype| {
+        let of = |record: &Record| (record.dtype == *dtype).then_some(record.ceiling?.flops_per_s);
+        let best = records.all().iter().filter_map(of).max_by(f64::total_cmp)?;
+        Some(format!("{:.0} GFLOP/s in {dtype}, ", best * 1e-9))
     });
+    let gpu = records.all().iter().find_map(|record| record.machine.gpu.clone());
     let bytes =
         records.all().iter().filter_map(|record| Some(record.ceiling?.bytes_per_s)).fold(0.0, f64::max);
     format!(
-        "{}, {} threads used{memory}, at best {:.0} GFLOP/s in f32, {:.0} in bf16, {:.0} GB/s; commit {}. Each time is the best of {} \
-         to {} passes.\n",
+        "{}{}, {} threads used{memory}, at best {}{:.0} GB/s; commit {}. Each time is the best of {} to {} passes.\n",
+        gpu.map_or(String::new(), |gpu| format!("{gpu} beside ")),
         machine.cpu,
         threads.into_iter().collect::<Vec<_>>().join(" and "),
-        ceilings[0],
-        ceilings[1],
+        ceilings.collect::<String>(),
         bytes * 1e-9,
         commits.into_iter().collect::<Vec<_>>().join(", "),
         passes.clone().min().unwrap_or(0),
@@ -131,13 +144,16 @@ fn beside(records: &Records, kind: &str, memory: bool) -> String {
             })
         });
         let what = ours.what.trim_start_matches(kind);
-        let what = format!("{what}, batch {}, {}", ours.batch, ours.dtype);
+        let form = if ours.form.is_empty() { String::new() } else { format!(", {}", ours.form) };
+        let what = format!("{what}{form}, batch {}, {}", ours.batch, ours.dtype);
         [what, own].into_iter().chain(others).collect()
     };
     let heads: Vec<String> = columns(["", "here"]).into_iter().chain(engines.clone()).collect();
     table(&heads, &ours.iter().map(row).collect::<Vec<_>>())
 }
 
+/// What is computed in.
+const DTYPES: [&str; 3] = ["f32", "bf16", "f16"];
 /// The names of operations that are measured by themselves.
 const OPERATIONS: [&str; 6] = ["conv2d", "linear", "attention", "group_norm", "layer_norm", "concat"];
 
@@ -146,7 +162,7 @@ fn kinds(records: &Records) -> String {
     let all: Vec<&Record> = OPERATIONS.iter().flat_map(|name| shared(records, &format!("{name} "))).collect();
     let engines = engines(records, &all);
     let mut rows = Vec::new();
-    for dtype in ["f32", "bf16"] {
+    for dtype in DTYPES {
         for name in OPERATIONS {
             let of_kind =
                 |record: &&&Record| record.dtype == dtype && record.what.split(' ').next() == Some(name);
@@ -258,7 +274,8 @@ pub fn growth<'r, K: Ord>(
     records: impl Iterator<Item = &'r Record>,
     grows: impl Fn(&Record) -> Option<K>,
 ) -> Vec<(K, &'r Record)> {
-    let mut found: Vec<(K, &Record)> = records.filter_map(|record| Some((grows(record)?, record))).collect();
+    let plain = records.filter(|record| record.form.is_empty());
+    let mut found: Vec<(K, &Record)> = plain.filter_map(|record| Some((grows(record)?, record))).collect();
     found.sort_by(|a, b| (&a.1.dtype, &a.0).cmp(&(&b.1.dtype, &b.0)));
     found
 }
