@@ -1,30 +1,19 @@
 """Each operation of the SD 1.5 UNet by itself.
 
-Rivals are torch, and in f32 candle and, for products, the gemm crate. The cases are those of `noisefork bench ops`.
+Rivals are torch, and on the CPU in f32 candle and, for products, the gemm crate. The cases are those of `noisefork bench ops`.
 """
 
 import turns
 
 
-def rivals(dtype, batch, passes):
+def rivals(options):
+    dtype, sizes = options.dtype, (options.batch, options.passes)
     for form in ("eager", "channels last"):
-        command = ("ops_torch.py", form, dtype, batch, passes)
-        yield turns.in_python("torch", form, "torch", dtype, *command, cases=True)
-    if dtype == "f32":
-        yield turns.in_rust("candle", "", "candle-core", dtype, "candle_ops", batch, passes, cases=True)
-        yield turns.in_rust("gemm", "", "gemm", dtype, "gemm_ops", batch, passes, cases=True)
-
-
-def main():
-    parser = turns.parser(__doc__)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--dtype", default="f32", choices=["f32", "bf16"])
-    options = parser.parse_args()
-    turns.build(rust=True)
-    dtype, batch, passes = options.dtype, options.batch, options.passes
-    own = turns.ours(dtype, "ops", "--preset", "sd15", "--batch", batch, "--iterations", passes)
-    turns.take(own, rivals(dtype, batch, passes), options)
+        yield turns.in_python("torch", form, "torch", dtype, "ops_torch.py", form, dtype, *sizes, cases=True)
+    if dtype == "f32" and options.device == "cpu":
+        yield turns.in_rust("candle", "", "candle-core", dtype, "candle_ops", *sizes, cases=True)
+        yield turns.in_rust("gemm", "", "gemm", dtype, "gemm_ops", *sizes, cases=True)
 
 
 if __name__ == "__main__":
-    main()
+    turns.of_sd15(__doc__, "ops", rivals)

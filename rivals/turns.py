@@ -63,10 +63,10 @@ def own_version():
     return tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
 
 
-def build(rust=False):
+def build(rust=False, cuda=False):
     """Builds ours, and where they take part the rivals in Rust."""
     command = ["cargo", "build", "--release", "--locked", "--quiet"]
-    subprocess.run(command, cwd=ROOT, check=True)
+    subprocess.run([*command, *(["--features", "cuda"] if cuda else [])], cwd=ROOT, check=True)
     if rust:
         subprocess.run(command, cwd=HERE / "rust", check=True)
 
@@ -78,7 +78,20 @@ def parser(description):
     options.add_argument("--passes", type=int, default=3, help="how often each is timed in a turn")
     options.add_argument("--engines", nargs="*", default=[""], help="only rivals with one of these words")
     options.add_argument("--record", type=Path, help="a file that the records are added to")
+    options.set_defaults(device="cpu")
     return options
+
+
+def of_sd15(description, benchmark, rivals):
+    """A benchmark of noisefork at the sizes of SD 1.5, beside the engines that `rivals` makes of the options."""
+    options = parser(description)
+    options.add_argument("--batch", type=int, default=2)
+    options.add_argument("--dtype", default="f32", choices=["f32", "bf16", "f16"], help="f16 on a GPU alone")
+    options.add_argument("--device", default="cpu", help="cuda:0, for rivals in torch alone")
+    options = options.parse_args()
+    build(rust=options.device == "cpu", cuda=options.device != "cpu")
+    command = (benchmark, "--preset", "sd15", "--batch", options.batch, "--iterations", options.passes)
+    take(ours(options.dtype, *command, "--device", options.device), rivals(options), options)
 
 
 def take(own, rivals, options):
@@ -88,16 +101,17 @@ def take(own, rivals, options):
     for _ in range(options.rounds):
         for engine in engines:
             cases = [line["what"] for line in turns[0][1]] if engine.cases else []
-            lines = run(engine, cases, options.threads)
+            lines = run(engine, cases, options)
             turns.append((engine, lines))
             if options.record:
                 record(engine, lines, options)
     table(engines, turns)
 
 
-def run(engine, cases, threads):
+def run(engine, cases, options):
     """The lines of an engine's turn; none, and a word about it, if it fails."""
-    environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), str(options.threads))
+    environment = os.environ | threads | {"DEVICE": options.device}
     turn = subprocess.run([*engine.command, *cases], capture_output=True, text=True, env=environment)
     if turn.returncode != 0:
         print(f"{engine} failed: {turn.stderr.strip()[-500:]}", file=sys.stderr)
@@ -109,7 +123,7 @@ def record(engine, lines, options):
     """Adds the lines of a turn to the file, each with what is known of the engine and of the machine."""
     about = {"engine": engine.name, "form": engine.form, "version": engine.version, "dtype": engine.dtype}
     here = json.loads(subprocess.run([OURS, "bench", "machine"], capture_output=True, check=True).stdout)
-    here |= {"device": "cpu", "threads": options.threads}
+    here |= {"device": options.device, "threads": options.threads}
     with options.record.open("a") as file:
         file.writelines(json.dumps(about | here | line) + "\n" for line in lines)
 
@@ -119,6 +133,9 @@ def table(engines, turns):
     passes, peaks = defaultdict(list), defaultdict(int)
     for engine, lines in turns:
         for line in lines:
+            # Ours has a second way on a GPU, which is recorded and not compared.
+            if line.get("form", engine.form) != engine.form:
+                continue
             case = engine, line["what"], line["batch"]
             passes[case] += line["seconds"]
             peaks[case] = max(peaks[case], line["peak_bytes"] or 0)

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 import measure
 
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 FORMATS = {"eager": torch.contiguous_format, "channels last": torch.channels_last}
 PICTURES = ["conv2d", "group_norm", "concat"]
 GROUPS, EPS = 32, 1e-5
@@ -86,8 +85,7 @@ class Operations:
 @torch.inference_mode()
 def main():
     form, dtype, batch, passes, *cases = sys.argv[1:]
-    torch.manual_seed(1)
-    torch.set_default_dtype(DTYPES[dtype])
+    measure.set_up(torch, dtype)
     operations = Operations(FORMATS[form])
     for what in cases:
         name, *words = what.split(" ", 1)[0], *what.split(", ")[1:]

@@ -12,8 +12,6 @@ from diffusers import UNet2DConditionModel
 import measure
 import sd15
 
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
-
 
 def eager(unet, dtype, inputs):
     return lambda: unet(*inputs).sample
@@ -58,9 +56,8 @@ FORMS = {"eager": eager, "channels last": channels_last, "compiled": compiled, "
 @torch.inference_mode()
 def main():
     form, dtype, batch, passes = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    torch.manual_seed(1)
     # OpenVINO takes a model in f32 and is told what to compute in.
-    torch.set_default_dtype(torch.float32 if form == "OpenVINO" else DTYPES[dtype])
+    measure.set_up(torch, "f32" if form == "OpenVINO" else dtype)
     unet = UNet2DConditionModel(**sd15.UNET).eval()
     x = torch.randn(batch, sd15.CHANNELS, sd15.SIDE, sd15.SIDE)
     context = torch.randn(batch, sd15.TOKENS, sd15.CONTEXT)
