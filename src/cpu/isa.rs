@@ -1,5 +1,7 @@
 //! Which instructions the inner loops of products and attention use.
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use crate::error::{Error, Result};
 
 /// An instruction set that products and attention have inner loops for. Results differ between them in the last bits.
@@ -16,11 +18,13 @@ pub enum Isa {
     Avx512,
     /// AVX-512F with the dot product of bf16 pairs (`vdpbf16ps`); f32 is as in [`Isa::Avx512`].
     Avx512Bf16,
+    /// AVX-512 with AMX's tiles of bf16 (`tdpbf16ps`), where Linux lets a process use them; f32 is as in [`Isa::Avx512`].
+    Amx,
 }
 
 impl Isa {
     /// All of them, the best last.
-    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::Neon, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
+    pub const ALL: [Isa; 6] = [Isa::Portable, Isa::Neon, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
 
     /// The best that this machine has.
     pub fn best() -> Self {
@@ -40,6 +44,7 @@ impl Isa {
                 Isa::Avx2 => has!("avx2") && has!("fma"),
                 Isa::Avx512 => avx512,
                 Isa::Avx512Bf16 => avx512 && has!("avx512bf16"),
+                Isa::Amx => avx512 && has!("avx512bf16") && amx::is_available(),
             }
         }
         #[cfg(not(target_arch = "x86_64"))]

@@ -4,6 +4,8 @@
 //! has the same bits at any number of threads, and the caller chooses that number with `ThreadPool::install`. The order of
 //! every sum is fixed too, so an item has the same bits alone and in any batch.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod blend;
 mod border;

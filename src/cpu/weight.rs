@@ -69,7 +69,7 @@ impl<E: Compute> PackedWeight<E> {
 
     /// Terms of a tap as they are stored, rounded up to what is multiplied at once.
     pub(super) fn stored_inputs(&self) -> usize {
-        self.inputs().next_multiple_of(self.kernel().depth)
+        self.inputs().next_multiple_of(self.kernel().step)
     }
 
     /// Weights of an output as they are stored.
@@ -93,12 +93,13 @@ impl<E: Compute> PackedWeight<E> {
 fn fill<E: Compute>(weight: &Tensor, kernel: Kernel<E>, first: usize, panel: &mut [E]) {
     let shape = weight.shape();
     let (outputs, inputs, terms) = (shape[0], shape.channels(), shape.elements() / shape[0]);
-    let stored = (terms / inputs) * inputs.next_multiple_of(kernel.depth);
+    let stored_inputs = inputs.next_multiple_of(kernel.step);
+    let stored = (terms / inputs) * stored_inputs;
     let width = panel.len() / stored;
     for lane in 0..width.min(outputs - first) {
         for (tap, values) in weight.data()[(first + lane) * terms..][..terms].chunks(inputs).enumerate() {
             for (c, &value) in values.iter().enumerate() {
-                let term = tap * inputs.next_multiple_of(kernel.depth) + c;
+                let term = tap * stored_inputs + c;
                 let (group, within) = (term / kernel.depth, term % kernel.depth);
                 panel[(group * width + lane) * kernel.depth + within] = E::narrow(value);
             }

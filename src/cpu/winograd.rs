@@ -30,9 +30,9 @@ use super::conv2d::Pixels;
 use super::epilogue::Epilogue;
 use super::product::{Output, Rows, kernel_f32, multiply};
 use super::threads::{share, tiles, with_scratch};
-use super::{Compute, PackedWeight};
+use super::{Compute, Isa, PackedWeight};
 use crate::simd::vectorised;
-use crate::tensor::Shaped;
+use crate::tensor::{DType, Shaped};
 
 /// Pixels of a patch, and of what it gives, in each direction.
 const SIDE: usize = INNER + 2;
@@ -59,7 +59,9 @@ pub(super) fn takes<E: Compute>(weight: &PackedWeight<E>, extents: [usize; 2]) -
     let given = extents.map(|extent| extent.next_multiple_of(INNER));
     let full = 2 * extents.iter().product::<usize>() > given.iter().product();
     let fits = panel == kernel_f32(weight.isa()).panel && panel.is_multiple_of(LANES);
-    *weight.shape() == [outputs, 3, 3, inputs] && wide && full && fits
+    // Products in bf16 eight times as fast as those in f32 gain more.
+    let outrun = E::DTYPE == DType::BF16 && weight.isa() == Isa::Amx;
+    *weight.shape() == [outputs, 3, 3, inputs] && wide && full && fits && !outrun
 }
 
 /// The values that a place has in a task, and how far apart those of all places begin: a cache line more, or the same

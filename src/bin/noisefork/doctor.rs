@@ -1,4 +1,6 @@
 use clap::Args;
+#[cfg(target_arch = "x86_64")]
+use noisefork::cpu::Isa;
 use noisefork::error::Result;
 
 use crate::device::why_cpu;
@@ -29,7 +31,8 @@ pub fn features() -> Vec<&'static str> {
         ($($name:tt)*) => { [$(($name, is_x86_feature_detected!($name))),*] };
     }
     let features = detected!("avx2" "fma" "f16c" "avx512f" "avx512bw" "avx512vl" "avx512bf16" "avx512fp16");
-    features.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+    let amx = ("amx-bf16", Isa::Amx.is_available());
+    features.into_iter().chain([amx]).filter(|(_, there)| *there).map(|(name, _)| name).collect()
 }
 
 #[cfg(not(target_arch = "x86_64"))]

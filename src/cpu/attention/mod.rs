@@ -4,6 +4,8 @@
 //! Keys and values are packed once. Then threads share heads of chunks of queries, whose blocks one tile of keys after
 //! the other passes by. [`chunk`] says how that goes, [`kernel`] what happens in registers.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod chunk;
 mod kernel;
 #[cfg(target_arch = "aarch64")]
@@ -24,7 +26,7 @@ use crate::pool::{HostMemory, Pool, PooledTensor};
 use crate::tensor::DType;
 use crate::tensor::Shaped;
 use chunk::Chunk;
-use kernel::{Kernel, PANEL};
+use kernel::Kernel;
 use pack::{Head, pack, packed_len, packed_tiles};
 
 /// What packing a number costs, in floating-point operations of a product.
@@ -39,7 +41,7 @@ pub(super) fn scratch<E: Compute>(
     pool: &Pool<HostMemory>,
 ) -> Result<PooledTensor<f32>> {
     let [items, _, keys, depth] = extents(op);
-    PooledTensor::new(pool, [items, op.heads, (Routine::<E>::new(isa).packed_len)(keys, depth), PANEL])
+    PooledTensor::new(pool, [items, op.heads, (Routine::<E>::new(isa).packed_len)(keys, depth)])
 }
 
 pub(super) fn attention<E: Compute>(
@@ -68,9 +70,11 @@ impl<E: Compute> Routine<E> {
     fn new(isa: Isa) -> Self {
         match isa {
             #[cfg(target_arch = "x86_64")]
+            Isa::Amx if E::DTYPE == DType::BF16 => Self::of::<amx::Amx, 4, 64>(),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 if E::DTYPE == DType::BF16 => Self::of::<x86::Avx512Bf16, 4, 64>(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 => Self::of::<x86::Avx512, 4, 64>(),
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => Self::of::<x86::Avx512, 4, 64>(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Self::of::<x86::Avx2, 2, 16>(),
             #[cfg(target_arch = "aarch64")]
@@ -92,14 +96,14 @@ fn attend<E: Compute, K: Kernel, const V: usize, const W: usize>(
 ) {
     let [_, queries, keys, depth] = extents(op);
     let packed_len = packed_len::<K>(keys, depth);
-    let (item, block) = (op.heads * packed_len * PANEL, packed_len * PANEL);
+    let (item, block) = (op.heads * packed_len, packed_len);
     let flops = PACKING_FLOPS * packed.data().len() as u64;
     for_each_block(packed.data_mut(), item, block, flops, |n, h, to| {
         let [k, v] = [&op.k, &op.v].map(|of| Head::new(of, n * keys..(n + 1) * keys, h, depth));
-        pack::<E, K>(&k, &v, to.as_chunks_mut().0);
+        pack::<E, K>(&k, &v, to);
     });
 
-    let packed = packed.data().as_chunks().0;
+    let packed = packed.data();
     for_each_block(y.data_mut(), queries * op.channels, CHUNK * op.channels, op.flops(), |n, b, y| {
         let (first, count) = (n * queries + b * CHUNK, y.len() / op.channels);
         let flops = 4 * (y.len() * keys) as u64;
@@ -107,8 +111,16 @@ fn attend<E: Compute, K: Kernel, const V: usize, const W: usize>(
             let q = Head::new(&op.q, first..first + count, h, depth);
             let packed = &packed[(n * op.heads + h) * packed_len..][..packed_len];
             with_scratch(Chunk::<K, W>::scratch(&q), |scratch| {
-                let mut chunk = Chunk::<K, W>::new(K::new(), scratch, &q);
-                packed_tiles::<K>(keys, depth, packed).for_each(|tile| chunk.attend::<V>(tile));
+                let kernel = K::new();
+                let mut chunk = Chunk::<K, W>::new(kernel, scratch, &q);
+                kernel.run(
+                    #[inline(always)]
+                    || {
+                        for tile in packed_tiles::<K>(keys, depth, packed) {
+                            chunk.attend::<V>(tile);
+                        }
+                    },
+                );
                 chunk.store(&mut y[..count]);
             });
         });

@@ -8,35 +8,43 @@ use std::ops::Range;
 
 use super::super::threads::tiles;
 use super::super::{Compute, Cpu};
-use super::kernel::{Kernel, Keys, PANEL};
+use super::kernel::{Kernel, Keys, PANEL, words};
 use crate::ops::Columns;
 use crate::tensor::Shaped;
 
 /// Keys of a tile; whole panels, and whole words.
 pub(super) const KEYS: usize = 32 * PANEL;
 
-/// How many columns of panels [`pack`] writes for one head of so many keys.
+/// How many numbers [`pack`] writes for one head of so many keys.
 pub(super) fn packed_len<K: Kernel>(keys: usize, depth: usize) -> usize {
     tiles(keys, KEYS).map(|tile| tile_len::<K>(tile.len(), depth).iter().sum::<usize>()).sum()
 }
 
 /// Of that the keys, and the values, of one tile.
 fn tile_len<K: Kernel>(keys: usize, depth: usize) -> [usize; 2] {
-    [keys.div_ceil(PANEL) * depth.div_ceil(K::PER_WORD), depth.div_ceil(PANEL) * keys.div_ceil(K::PER_WORD)]
+    [[keys, depth], [depth, keys]].map(|[rows, values]| rows.next_multiple_of(K::PANEL) * words::<K>(values))
 }
 
 /// Packs all tiles of keys and values of one head, one after the other.
-pub(super) fn pack<E: Compute, K: Kernel>(k: &Head<'_, E>, v: &Head<'_, E>, mut to: &mut [[f32; PANEL]]) {
+pub(super) fn pack<E: Compute, K: Kernel>(k: &Head<'_, E>, v: &Head<'_, E>, mut to: &mut [f32]) {
     for keys in tiles(k.rows, KEYS) {
         let [for_k, for_v] =
             tile_len::<K>(keys.len(), k.depth).map(|len| to.split_off_mut(..len).unwrap_or_default());
-        let panels = for_k.chunks_exact_mut(k.depth.div_ceil(K::PER_WORD));
-        for (first, panel) in keys.clone().step_by(PANEL).zip(panels) {
-            k.pack_rows::<K, PANEL>(first, panel);
+        let panels = for_k.chunks_exact_mut(K::PANEL * words::<K>(k.depth));
+        for (first, panel) in keys.clone().step_by(K::PANEL).zip(panels) {
+            if K::WHOLE_ROWS {
+                k.copy_rows::<K>(first, panel);
+            } else {
+                k.pack_rows::<K, PANEL>(first, panel.as_chunks_mut().0);
+            }
         }
-        let panels = for_v.chunks_exact_mut(keys.len().div_ceil(K::PER_WORD));
-        for (first, panel) in (0..v.depth).step_by(PANEL).zip(panels) {
-            v.pack_columns::<K>(keys.clone(), first, panel);
+        let panels = for_v.chunks_exact_mut(K::PANEL * words::<K>(keys.len()));
+        for (first, panel) in (0..v.depth).step_by(K::PANEL).zip(panels) {
+            if K::WHOLE_ROWS {
+                v.copy_columns::<K>(keys.clone(), first, panel);
+            } else {
+                v.pack_columns::<K>(keys.clone(), first, panel.as_chunks_mut().0);
+            }
         }
     }
 }
@@ -45,7 +53,7 @@ pub(super) fn pack<E: Compute, K: Kernel>(k: &Head<'_, E>, v: &Head<'_, E>, mut 
 pub(super) fn packed_tiles<K: Kernel>(
     keys: usize,
     depth: usize,
-    mut packed: &[[f32; PANEL]],
+    mut packed: &[f32],
 ) -> impl Iterator<Item = Keys<'_>> {
     tiles(keys, KEYS).map(move |keys| {
         let [k, v] = tile_len::<K>(keys.len(), depth).map(|len| packed.split_off(..len).unwrap_or_default());
@@ -73,18 +81,53 @@ impl<'a, E: Compute> Head<'a, E> {
         &self.data[at * self.stride..][..self.depth]
     }
 
-    /// Rows `first..` as columns of words, `[depth in words, W]`; past the last comes anything.
+    /// Rows `first..` as columns of words, `[words of depth, W]`; past the last comes anything.
     pub fn pack_rows<K: Kernel, const W: usize>(&self, first: usize, to: &mut [[f32; W]]) {
         for column in (0..W).step_by(PANEL) {
             let rows: [&[E]; PANEL] =
                 std::array::from_fn(|i| self.row((first + column + i).min(self.rows - 1)));
             for (to, at) in to.chunks_mut(PANEL).zip((0..).step_by(PANEL * K::PER_WORD)) {
-                let words = transpose(rows.map(|row| words::<E, K>(&row[at..])));
+                let words = transpose(rows.map(|row| first_words::<E, K>(row.get(at..).unwrap_or_default())));
                 for (to, words) in to.iter_mut().zip(words) {
                     to[column..][..PANEL].copy_from_slice(&words);
                 }
             }
         }
+    }
+
+    /// Rows `first..`, each of the words of its depth; past the last comes anything.
+    pub fn copy_rows<K: Kernel>(&self, first: usize, to: &mut [f32]) {
+        for (i, to) in to.chunks_exact_mut(words::<K>(self.depth)).enumerate() {
+            let row = self.row((first + i).min(self.rows - 1));
+            for (to, at) in to.chunks_mut(PANEL).zip((0..).step_by(PANEL * K::PER_WORD)) {
+                to.copy_from_slice(&first_words::<E, K>(row.get(at..).unwrap_or_default()));
+            }
+        }
+    }
+
+    /// Columns `first..` of some rows, each of the words of those rows; 0 past the last row and column.
+    pub fn copy_columns<K: Kernel>(&self, rows: Range<usize>, first: usize, to: &mut [f32]) {
+        let words = words::<K>(rows.len());
+        for (column, to) in (first..).step_by(PANEL).zip(to.chunks_exact_mut(PANEL * words)) {
+            let values = |at: usize| match self.row_of(&rows, at) {
+                Some(row) => widened(row.get(column..).unwrap_or_default()),
+                None => [0.0; PANEL],
+            };
+            for word in (0..words).step_by(PANEL) {
+                let pairs = std::array::from_fn(|i| {
+                    let at = rows.start + (word + i) * K::PER_WORD;
+                    let (first, second) = (values(at), values(at + 1));
+                    if K::PER_WORD == 1 { first } else { std::array::from_fn(|c| pair(first[c], second[c])) }
+                });
+                for (to, words_of_column) in to.chunks_exact_mut(words).zip(transpose(pairs)) {
+                    to[word..][..PANEL].copy_from_slice(&words_of_column);
+                }
+            }
+        }
+    }
+
+    fn row_of(&self, rows: &Range<usize>, at: usize) -> Option<&'a [E]> {
+        rows.contains(&at).then(|| self.row(at))
     }
 
     /// Columns `first..` of some rows in words of neighbouring rows, `[rows in words, PANEL]`; 0 past the last.
@@ -101,7 +144,7 @@ impl<'a, E: Compute> Head<'a, E> {
 
 /// The first words of a row; 0 past its last value.
 #[inline(always)]
-fn words<E: Compute, K: Kernel>(row: &[E]) -> [f32; PANEL] {
+fn first_words<E: Compute, K: Kernel>(row: &[E]) -> [f32; PANEL] {
     if K::PER_WORD == 1 {
         return widened(row);
     }
@@ -129,11 +172,16 @@ fn transpose(block: [[f32; PANEL]; PANEL]) -> [[f32; PANEL]; PANEL] {
     std::array::from_fn(|i| std::array::from_fn(|j| block[j][i]))
 }
 
-/// Writes `sums / totals` of some queries, `[depth, W]`, as rows of `y`.
-pub(super) fn unpack<E: Compute, const W: usize>(sums: &[[f32; W]], totals: &[f32; W], y: &mut [&mut [E]]) {
+/// Writes `sums / totals` of some queries, `[depth in whole panels, W]`, as rows of `y`.
+pub(super) fn unpack<E: Compute, const W: usize>(
+    sums: &[[f32; W]],
+    totals: &[f32; W],
+    depth: usize,
+    y: &mut [&mut [E]],
+) {
     for (y, first) in y.chunks_mut(PANEL).zip((0..W).step_by(PANEL)) {
         let totals: [f32; PANEL] = std::array::from_fn(|i| totals[first + i]);
-        for (sums, at) in sums.chunks_exact(PANEL).zip((0..).step_by(PANEL)) {
+        for (sums, at) in sums.chunks_exact(PANEL).zip((0..depth).step_by(PANEL)) {
             let means = std::array::from_fn(|j| std::array::from_fn(|i| sums[j][first + i] / totals[i]));
             for (y, means) in y.iter_mut().zip(transpose(means)) {
                 let y = &mut y[at..];

@@ -3,6 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+#[cfg(target_arch = "x86_64")]
+use noisefork::cpu::Isa;
 use rayon::prelude::*;
 
 use super::record::Ceiling;
@@ -79,10 +81,14 @@ fn fused(repeats: usize) -> u64 {
     (2 * repeats * SUMS * 4) as u64
 }
 
-/// The same with products of bf16 pairs, where the machine has them, and in f32 where it has not.
+/// The same with products of bf16, of tiles or of pairs, where the machine has them, and in f32 where it has not.
 fn dots(repeats: usize) -> u64 {
     #[cfg(target_arch = "x86_64")]
     {
+        if Isa::best() == Isa::Amx {
+            // SAFETY: the machine has the instructions.
+            return unsafe { x86::tiles(repeats) };
+        }
         if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512f") {
             // SAFETY: the machine has the instructions.
             unsafe { x86::dots(repeats) };
@@ -94,6 +100,7 @@ fn dots(repeats: usize) -> u64 {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use std::arch::asm;
     use std::arch::x86_64::{
         __m512bh, _mm256_fmadd_ps, _mm256_set1_ps, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps,
         _mm512_set1_ps,
@@ -137,5 +144,44 @@ mod x86 {
             }
         }
         black_box(sums);
+    }
+
+    /// # Safety
+    /// The machine has AMX.
+    pub unsafe fn tiles(repeats: usize) -> u64 {
+        /// Of two tiles of rows and two of columns.
+        const PRODUCTS: usize = 4;
+        const TILE: usize = 2 * 16 * 16 * 32;
+        #[repr(align(64))]
+        struct Aligned<T>(T);
+        let mut palette = Aligned([0u8; 64]);
+        palette.0[0] = 1;
+        palette.0[16..32].copy_from_slice(&[64, 0].repeat(8));
+        palette.0[48..56].fill(16);
+        // Of no value in particular but none of zeros, which take less power.
+        let values = Aligned([0x3F8Eu16; 16 * 32]);
+        // SAFETY: the caller's. All eight tiles are of 16 rows of 64 bytes, which is what `values` are.
+        unsafe {
+            asm!(
+                "ldtilecfg [{palette}]",
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "tileloadd tmm4, [{values} + {stride}]", "tileloadd tmm5, [{values} + {stride}]",
+                "tileloadd tmm6, [{values} + {stride}]", "tileloadd tmm7, [{values} + {stride}]",
+                "2:",
+                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                "dec {repeats}",
+                "jnz 2b",
+                "tilerelease",
+                palette = in(reg) &palette,
+                values = in(reg) &values,
+                stride = in(reg) 64usize,
+                repeats = inout(reg) repeats => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, readonly),
+            );
+        }
+        (repeats * PRODUCTS * TILE) as u64
     }
 }
