@@ -4,6 +4,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use noisefork::rng::{BrownianNoise, CounterStream, Mt19937, Normals, Philox, Topology};
 use std::hint::black_box;
+use std::time::Duration;
 
 /// A latent of 512 x 512 pixels, and sixteen of 1024 x 1024.
 const SIZES: [(&str, usize); 2] = [("1x4x64x64", 4 * 64 * 64), ("16x4x128x128", 16 * 4 * 128 * 128)];
@@ -71,5 +72,9 @@ fn brownian_step(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, first_noise, brownian_step);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    targets = first_noise, brownian_step
+}
 criterion_main!(benches);

@@ -3,6 +3,7 @@
 //! The floor is memory: five latents pass, four read and one written. Criterion's throughput is those bytes.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use noisefork::cpu::Cpu;
@@ -44,5 +45,9 @@ fn step_arithmetic(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, step_arithmetic);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    targets = step_arithmetic
+}
 criterion_main!(benches);
