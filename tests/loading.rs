@@ -2,9 +2,10 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use half::{bf16, f16};
@@ -17,10 +18,12 @@ use noisefork::sampling::{Betas, Levels, ModelSampling, Prediction};
 use noisefork::tensor::{Shape, Tensor};
 use noisefork::unet::{self, Added, Config, Preset, UNet};
 use safetensors::Dtype;
+use serde_json::json;
 use support::counter::Counter;
 use support::files::{
     FILE, Layer, Tensors, config, golden, hollow, layers, place, serialized, tensors, with_header, written,
 };
+use tempfile::TempDir;
 
 #[test]
 fn presets_are_what_diffusers_configures() {
@@ -38,70 +41,122 @@ fn presets_are_what_diffusers_configures() {
 }
 
 /// What a published model calls its tensors in ldm's layout or in diffusers', with their shapes.
-fn names(model: &str, prefix: &str, name: impl Fn(&Layer) -> &str) -> Vec<(String, Vec<usize>)> {
-    let tensors = |layer: Layer| {
+fn names(preset: Preset, prefix: &str, name: impl Fn(&Layer) -> &str) -> Vec<(String, Vec<usize>)> {
+    let (model, inputs) = match preset {
+        Preset::Sd15Inpaint => ("sd15", 9),
+        _ => (preset.name(), 4),
+    };
+    let tensors = |mut layer: Layer| {
+        if layer.diffusers == "conv_in" {
+            layer.tensors[0].1[1] = inputs;
+        }
         let stem = format!("{prefix}{}", name(&layer));
         layer.tensors.into_iter().map(move |(kind, shape)| (format!("{stem}.{kind}"), shape))
     };
     layers(model).into_iter().flat_map(tensors).collect()
 }
 
-/// Whole checkpoints of published models, as the original implementation wrote them: every tensor of the UNet is found,
-/// and together they are as many parameters as in diffusers.
-#[test]
-fn published_checkpoints_load() {
-    for (preset, parameters) in [(Preset::Sd15, 859_520_964), (Preset::Sdxl, 2_567_463_684)] {
-        let mut tensors = names(preset.name(), "model.diffusion_model.", |layer| &layer.ldm);
+/// How a model is published.
+#[derive(Debug)]
+enum Published {
+    /// As the original implementation writes it, other models beside.
+    Checkpoint,
+    /// diffusers' file alone, its folder, and the folder with an index of several files.
+    File,
+    Folder,
+    Shards,
+}
+
+/// A published model, all weights 0, and the path to load it from.
+fn published(preset: Preset, form: &Published, dtype: Dtype) -> (TempDir, PathBuf) {
+    if let Published::Checkpoint = form {
+        let mut tensors = names(preset, "model.diffusion_model.", |layer| &layer.ldm);
         tensors.push(("first_stage_model.decoder.conv_in.weight".into(), vec![2, 3]));
         tensors.push(("model_ema.diffusion_modelinput_blocks00weight".into(), vec![5]));
-        let (_folder, path) = hollow(&tensors);
+        return hollow(dtype, &tensors);
+    }
+    let tensors = names(preset, "", |layer| &layer.diffusers);
+    if let Published::File = form {
+        return hollow(dtype, &tensors);
+    }
+    let json = fs::read_to_string(golden("layouts").join(format!("{preset}.json"))).unwrap();
+    let (folder, config) = written("config.json", json.as_bytes());
+    let write = |name: &str, tensors: &[_]| {
+        let (_elsewhere, file) = hollow(dtype, tensors);
+        fs::rename(file, config.with_file_name(name)).unwrap();
+    };
+    if let Published::Folder = form {
+        write(FILE, &tensors);
+    } else {
+        let mut map = BTreeMap::new();
+        for (i, shard) in tensors.chunks(tensors.len().div_ceil(3)).enumerate() {
+            let file = format!("diffusion_pytorch_model.fp16-0000{}-of-00003.safetensors", i + 1);
+            write(&file, shard);
+            map.extend(shard.iter().map(|(name, _)| (name, file.clone())));
+        }
+        let index = config.with_file_name("diffusion_pytorch_model.safetensors.index.fp16.json");
+        fs::write(index, json!({ "weight_map": map }).to_string()).unwrap();
+    }
+    let path = folder.path().to_owned();
+    (folder, path)
+}
+
+/// Whole models of published sizes: every tensor of the UNet is found, and together they are as many parameters as in
+/// diffusers.
+#[test]
+fn published_models_load() {
+    let cases = [
+        (Preset::Sd15, 859_520_964, Published::Checkpoint, Dtype::F8_E4M3),
+        (Preset::Sd15Inpaint, 859_535_364, Published::File, Dtype::BF16),
+        (Preset::Sd21, 865_910_724, Published::Folder, Dtype::F32),
+        (Preset::Sdxl, 2_567_463_684, Published::Checkpoint, Dtype::F16),
+        (Preset::SdxlRefiner, 2_259_526_660, Published::Shards, Dtype::F16),
+    ];
+    for (preset, parameters, form, dtype) in cases {
+        let (_folder, path) = published(preset, &form, dtype);
         let counter = Arc::new(Counter::default());
-        UNet::load(counter.clone(), path).unwrap();
-        assert_eq!(counter.parameters(), parameters, "{preset}");
+        let unet =
+            UNet::load(counter.clone(), path).unwrap_or_else(|error| panic!("{preset} {form:?}: {error}"));
+        assert_eq!(*unet.config(), preset.config(), "{preset} {form:?}");
+        assert_eq!(counter.parameters(), parameters, "{preset} {form:?}");
     }
 }
 
 /// The configuration is found under any prefix and under diffusers' names.
 #[test]
 fn configurations_are_found_in_every_layout() {
-    for preset in [Preset::Sd15, Preset::Sd21, Preset::Sdxl, Preset::SdxlRefiner] {
-        let name = preset.name();
+    for preset in Preset::ALL {
         let layouts = [
-            names(name, "model.diffusion_model.", |layer| &layer.ldm),
-            names(name, "diffusion_model.", |layer| &layer.ldm),
-            names(name, "", |layer| &layer.ldm),
-            names(name, "", |layer| &layer.diffusers),
+            names(preset, "model.diffusion_model.", |layer| &layer.ldm),
+            names(preset, "diffusion_model.", |layer| &layer.ldm),
+            names(preset, "", |layer| &layer.ldm),
+            names(preset, "", |layer| &layer.diffusers),
         ];
         for tensors in layouts {
-            let (_folder, path) = hollow(&tensors);
+            let (_folder, path) = hollow(Dtype::F8_E4M3, &tensors);
             let weights = Weights::open(path).unwrap();
             assert_eq!(Config::from_weights(&weights).unwrap(), preset.config(), "{preset}");
         }
     }
-    let mut tensors = names("sd15", "model.diffusion_model.", |layer| &layer.ldm);
-    tensors.iter_mut().find(|(name, _)| name.ends_with("input_blocks.0.0.weight")).unwrap().1[1] = 9;
-    let (_folder, path) = hollow(&tensors);
-    let config = Config::from_weights(&Weights::open(path).unwrap());
-    assert_eq!(config.unwrap(), Preset::Sd15Inpaint.config());
 }
 
 /// A checkpoint tells what its model predicts.
 #[test]
 fn what_a_checkpoint_predicts_is_found() {
     let betas = Betas::STABLE_DIFFUSION;
-    let sampling = |model: &str, marks: &[&str]| {
-        let mut tensors = names(model, "model.diffusion_model.", |layer| &layer.ldm);
+    let sampling = |preset: Preset, marks: &[&str]| {
+        let mut tensors = names(preset, "model.diffusion_model.", |layer| &layer.ldm);
         tensors.extend(marks.iter().map(|mark| (mark.to_string(), vec![0])));
-        let (folder, path) = hollow(&tensors);
+        let (folder, path) = hollow(Dtype::F8_E4M3, &tensors);
         (unet::model_sampling(&Weights::open(&path).unwrap()).unwrap(), folder, path)
     };
-    assert_eq!(sampling("sd15", &[]).0, ModelSampling::eps(betas).unwrap());
-    assert_eq!(sampling("sdxl", &[]).0, ModelSampling::eps(betas).unwrap());
-    assert_eq!(sampling("sdxl", &["v_pred"]).0, ModelSampling::v(betas).unwrap());
+    assert_eq!(sampling(Preset::Sd15, &[]).0, ModelSampling::eps(betas).unwrap());
+    assert_eq!(sampling(Preset::Sdxl, &[]).0, ModelSampling::eps(betas).unwrap());
+    assert_eq!(sampling(Preset::Sdxl, &["v_pred"]).0, ModelSampling::v(betas).unwrap());
     let zero = ModelSampling::new(Prediction::V, Levels::Discrete { betas, zero_terminal_snr: true });
-    assert_eq!(sampling("sdxl", &["v_pred", "ztsnr"]).0, zero.unwrap());
+    assert_eq!(sampling(Preset::Sdxl, &["v_pred", "ztsnr"]).0, zero.unwrap());
 
-    let (even, _folder, path) = sampling("sd21", &[]);
+    let (even, _folder, path) = sampling(Preset::Sd21, &[]);
     assert_eq!(even, ModelSampling::eps(betas).unwrap());
     // Values of the layer that tells the kinds of SD 2.x apart: -0.125 and 0.125 in turns.
     let bytes: Vec<u8> = (0..320).map(|i| if i % 2 == 0 { 0x20 } else { 0xa0 }).collect();

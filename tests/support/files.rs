@@ -79,16 +79,13 @@ pub struct Layer {
     pub tensors: Vec<(&'static str, Vec<usize>)>,
 }
 
-/// A file with tensors of these names and shapes in f8, all of them 0, that takes no room on the disk.
-pub fn hollow(tensors: &[(String, Vec<usize>)]) -> (TempDir, PathBuf) {
+/// A file with tensors of these names and shapes, all of them 0, that takes no room on the disk.
+pub fn hollow(dtype: Dtype, tensors: &[(String, Vec<usize>)]) -> (TempDir, PathBuf) {
     let mut end = 0;
     let described = tensors.iter().map(|(name, shape)| {
         let start = end;
-        end += shape.iter().product::<usize>();
-        (
-            name.clone(),
-            serde_json::json!({ "dtype": "F8_E4M3", "shape": shape, "data_offsets": [start, end] }),
-        )
+        end += shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        (name.clone(), serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }))
     });
     let header = Value::Object(described.collect()).to_string();
     let bytes = with_header(&header, &[]);

@@ -39,7 +39,7 @@ impl Weights {
         "diffusion_pytorch_model.safetensors",
         "diffusion_pytorch_model.fp16.safetensors",
         "diffusion_pytorch_model.safetensors.index.json",
-        "diffusion_pytorch_model.fp16.safetensors.index.json",
+        "diffusion_pytorch_model.safetensors.index.fp16.json",
     ];
 
     /// Opens a safetensors file, a `*.safetensors.index.json` with the files it names, or a diffusers folder that has
