@@ -17,24 +17,16 @@
 // Precision  scores, sums and the exponential in f32; the weights are rounded to E for P V, but summed as they were
 // Never run on a GPU.
 #include "common/attention.cuh"
-#include "common/math.cuh"
 #include "common/mma.cuh"
-#include "common/reduce.cuh"
+#include "common/softmax.cuh"
 
 constexpr int KEYS = 64;
 constexpr int WARPS = 4;
 
-// One block's tile of queries, part of the way through the keys.
-template <class E, int D> struct Tile {
-  static constexpr int FRAGMENTS = D <= 80 ? 2 : 1;  // of 16 queries, a warp
-  static constexpr int QUERIES = WARPS * 16 * FRAGMENTS;
-  static constexpr int PITCH = (D / 8 | 1) * 8;  // elements from row to row in shared memory
-  static constexpr int BYTES = (QUERIES + 2 * KEYS) * PITCH * (int)sizeof(E);
-
-  float scores[FRAGMENTS][KEYS / 8][4];
-  float sums[FRAGMENTS][D / 8][4];  // sum_s exp(score - largest) v
-  float largest[FRAGMENTS][2];      // of rows g and g + 8, in units of log2 e / sqrt D
-  float total[FRAGMENTS][2];        // sum_s exp(score - largest) of the keys that this lane holds
+// One block's tile of queries, part of the way through the keys; a warp's rows are those of one or two fragments.
+template <class E, int D> struct Tile : SoftmaxRows<E, D, KEYS, (D <= 80 ? 2 : 1)> {
+  static constexpr int QUERIES = WARPS * 16 * Tile::FRAGMENTS;
+  static constexpr int BYTES = (QUERIES + 2 * KEYS) * Tile::PITCH * (int)sizeof(E);
 };
 
 // Rows `first..` of a head to shared memory, zeros for rows and channels that do not exist.
@@ -104,49 +96,6 @@ __device__ __forceinline__ void multiply_keys(Tile<E, D>& t, const E* q, const E
   }
 }
 
-// Takes the scores of keys that do not exist out of the softmax.
-template <class E, int D> __device__ __forceinline__ void mask(Tile<E, D>& t, int keys) {
-  const int pair = threadIdx.x % 4 * 2;
-#pragma unroll
-  for (int i = 0; i < Tile<E, D>::FRAGMENTS; i++)
-#pragma unroll
-    for (int j = 0; j < KEYS / 8; j++)
-#pragma unroll
-      for (int v = 0; v < 4; v++)
-        if (j * 8 + pair + v % 2 >= keys) t.scores[i][j][v] = -INFINITY;
-}
-
-// Turns scores into exp(score - largest), and rescales what came before where the largest has grown.
-template <class E, int D> __device__ __forceinline__ void exponentiate(Tile<E, D>& t, float scale) {
-  using T = Tile<E, D>;
-#pragma unroll
-  for (int i = 0; i < T::FRAGMENTS; i++) {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      float largest = -INFINITY;
-#pragma unroll
-      for (int j = 0; j < KEYS / 8; j++)
-#pragma unroll
-        for (int v = 2 * half; v < 2 * half + 2; v++) largest = fmaxf(largest, t.scores[i][j][v]);
-      largest = fmaxf(warp_max<4>(largest) * scale, t.largest[i][half]);
-      const float shrink = exp2_approx(t.largest[i][half] - largest);
-      t.largest[i][half] = largest;
-      t.total[i][half] *= shrink;
-#pragma unroll
-      for (int j = 0; j < D / 8; j++)
-#pragma unroll
-        for (int v = 2 * half; v < 2 * half + 2; v++) t.sums[i][j][v] *= shrink;
-#pragma unroll
-      for (int j = 0; j < KEYS / 8; j++)
-#pragma unroll
-        for (int v = 2 * half; v < 2 * half + 2; v++) {
-          t.scores[i][j][v] = exp2_approx(fmaf(t.scores[i][j][v], scale, -largest));
-          t.total[i][half] += t.scores[i][j][v];
-        }
-    }
-  }
-}
-
 // sums += P V over the tile's first `keys` keys.
 template <class E, int D> __device__ __forceinline__ void multiply_values(Tile<E, D>& t, const E* v, int keys) {
   using T = Tile<E, D>;
@@ -178,38 +127,6 @@ template <class E, int D> __device__ __forceinline__ void multiply_values(Tile<E
       ldmatrix_x2_trans(b, shared_address(v_row + j * 16 * T::PITCH + D - 8));
 #pragma unroll
       for (int i = 0; i < T::FRAGMENTS; i++) mma_m16n8k16<E>(t.sums[i][D / 8 - 1], a[i], b);
-    }
-  }
-}
-
-// The finished rows: first to shared memory, where this warp's queries were, then out in 16-byte pieces.
-template <class E, int D>
-__device__ __forceinline__ void store(Tile<E, D>& t, E* staged, E* y, uint32_t row, int queries, const Extents& e) {
-  using T = Tile<E, D>;
-  const int lane = threadIdx.x % 32;
-  __syncwarp();
-#pragma unroll
-  for (int i = 0; i < T::FRAGMENTS; i++)
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const float share = 1.0f / warp_sum<4>(t.total[i][half]);
-      E* to = staged + (i * 16 + half * 8 + lane / 4) * T::PITCH + lane % 4 * 2;
-#pragma unroll
-      for (int j = 0; j < D / 8; j++)
-        *reinterpret_cast<uint32_t*>(to + j * 8) =
-            pack2<E>(t.sums[i][j][2 * half] * share, t.sums[i][j][2 * half + 1] * share);
-    }
-  __syncwarp();
-  constexpr int CHUNKS = D / 8;
-  for (int i = lane; i < T::FRAGMENTS * 16 * CHUNKS; i += 32) {
-    const int r = i / CHUNKS, c = i % CHUNKS * 8;
-    if (r >= queries || c >= e.depth) continue;
-    const E* from = staged + r * T::PITCH + c;
-    E* to = y + (size_t)r * row + c;
-    if (e.aligned) {
-      store_vector(to, load_vector(from));
-    } else {
-      for (int j = 0; j < 8 && c + j < e.depth; j++) to[j] = from[j];
     }
   }
 }

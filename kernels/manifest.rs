@@ -84,6 +84,17 @@ pub const FILES: &[File] = &[
         architectures: &[],
     },
     File {
+        name: "attention_hopper",
+        kernels: &[
+            attention_hopper("attention_hopper_d40"),
+            attention_hopper("attention_hopper_d64"),
+            attention_hopper("attention_hopper_d80"),
+            attention_hopper("attention_hopper_d160"),
+        ],
+        flags: &[],
+        architectures: HOPPER,
+    },
+    File {
         name: "blend",
         kernels: &[Kernel {
             name: "blend",
@@ -243,6 +254,17 @@ const fn attention(name: &'static str, elements: &'static [&'static str]) -> Ker
         elements,
         args: &["*const E", "*const E", "*const E", "*mut E", "Extents"],
         uses: &[Uses::TensorCores, Uses::MatrixLoads, Uses::AsyncCopies],
+    }
+}
+
+/// The same, of tiles that tensor copies bring.
+const fn attention_hopper(name: &'static str) -> Kernel {
+    const USES: &[Uses] = &[Uses::WarpgroupProducts, Uses::TensorCopies];
+    Kernel {
+        name,
+        elements: HALVES,
+        args: &["TensorMap", "TensorMap", "TensorMap", "*mut E", "Extents"],
+        uses: USES,
     }
 }
 

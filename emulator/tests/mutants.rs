@@ -134,6 +134,25 @@ fn stored(mutation: &str, seed: u64) -> Result<Vec<f32>, String> {
     read(&device, c, 64 * 64)
 }
 
+fn values_by(mutation: &str, seed: u64) -> Result<Vec<f32>, String> {
+    let device = Device::new(90, seed);
+    let matrix: Vec<u8> = (0..64 * 80).flat_map(|i| small(i).0.to_ne_bytes()).collect();
+    let (extents, strides) = ([80, 64, 1, 1], [160, 64 * 160, 64 * 160]);
+    let map = emulator::tensor_map(upload(&device, &matrix), &extents, &strides, &[64, 64, 1, 1], true);
+    let (b, c) = (map.expect("a map").map(u64::to_ne_bytes), device.alloc(4 * 64 * 80).expect("memory"));
+    let launch = Launch { grid: [1, 1, 1], block: [128, 1, 1], shared_memory: 2 * 64 * 128 };
+    device.launch(&format!("values_{mutation}"), launch, &[b.as_flattened(), &c.to_ne_bytes()])?;
+    read(&device, c, 64 * 80)
+}
+
+fn expected_values() -> Vec<f32> {
+    let element = |at: usize| {
+        let (row, column) = (at / 80, at % 80);
+        (0..64).map(|k| ((row + k) % 7) as f32 * small(k * 80 + column).1).sum()
+    };
+    (0..64 * 80).map(element).collect()
+}
+
 #[test]
 fn what_is_right_passes_under_every_schedule() {
     let x = values(384);
@@ -150,6 +169,7 @@ fn what_is_right_passes_under_every_schedule() {
         assert_eq!(product("none", seed).as_ref(), Ok(&expected_product()), "{seed}");
         assert_eq!(tiles("none", seed).as_ref(), Ok(&expected_tiles()), "{seed}");
         assert_eq!(stored("none", seed).as_ref(), Ok(&vec![16.0; 64 * 64]), "{seed}");
+        assert_eq!(values_by("none", seed).as_ref(), Ok(&expected_values()), "{seed}");
     }
 }
 
@@ -213,6 +233,7 @@ mod checked {
         wrong_start: tiles, "within an atom";
         unaligned_stage: tiles, "is not aligned to 128";
         no_proxy_fence: stored, "has not fenced it";
+        unfenced_values: values_by, "since the last wgmma.fence";
     }
 
     /// No access is wrong in these: their values are.
@@ -221,6 +242,9 @@ mod checked {
         for seed in 0..SCHEDULES_OF_A_MUTANT {
             assert_ne!(product("wrong_fragment", seed), Ok(expected_product()), "{seed}");
             assert_ne!(tiles("wrong_advance", seed), Ok(expected_tiles()), "{seed}");
+            for mutation in ["wrong_advance", "wrong_apart"] {
+                assert_ne!(values_by(mutation, seed), Ok(expected_values()), "{mutation}, {seed}");
+            }
             let unwaited = tiles("no_product_wait", seed).expect("values alone are wrong");
             assert!(unwaited.iter().all(|sum| sum.is_nan()), "{seed}");
             // gcc from version 12 on fills what is not initialised.

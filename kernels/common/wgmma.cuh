@@ -2,6 +2,7 @@
 //
 //   wgmma_fence()           before the first, and after a thread has touched registers that one will use
 //   Wgmma<E, N>::add(...)   D [64, N] += A [64, 16] B [N, 16] transposed, issued
+//   WgmmaValues<E, N>::add  D [64, N] += A [64, 16] B [16, N], A in registers, issued
 //   wgmma_commit()          ends a group of them
 //   wgmma_wait<LEFT>()      until all but the last LEFT groups are done. Before, no thread may touch their sums, nor anything
 //                           write where their operands lie
@@ -17,6 +18,13 @@
 __device__ __forceinline__ uint64_t wgmma_operand(uint32_t address) {
   constexpr uint64_t UNUSED = 1, EIGHT_ROWS = 1024 / 16, SWIZZLE_128 = 1;
   return address / 16 | UNUSED << 16 | EIGHT_ROWS << 32 | SWIZZLE_128 << 62;
+}
+
+// One whose rows run along K, 64 columns of it in 128 bytes; the next 64 columns lie `apart` bytes on. Along K one advances by
+// 2048 bytes for 16 values.
+__device__ __forceinline__ uint64_t wgmma_operand_transposed(uint32_t address, uint32_t apart) {
+  constexpr uint64_t EIGHT_ROWS = 1024 / 16, SWIZZLE_128 = 1;
+  return address / 16 | (uint64_t)(apart / 16) << 16 | EIGHT_ROWS << 32 | SWIZZLE_128 << 62;
 }
 
 __device__ __forceinline__ void wgmma_fence() {
@@ -76,12 +84,19 @@ template <class E, int N> struct Wgmma;
 #define D16(j) D4(j), D4(j + 1), D4(j + 2), D4(j + 3)
 #define D32(j) D16(j), D16(j + 4)
 #define D64(j) D32(j), D32(j + 8)
+#define D20(j) D16(j), D4(j + 4)
+#define D40(j) D20(j), D20(j + 5)
+#define D80(j) D40(j), D40(j + 10)
 #define D128(j) D64(j), D64(j + 16)
+#define REGISTERS_20 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19"
 #define REGISTERS_32 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define REGISTERS_40 REGISTERS_32 ", %32, %33, %34, %35, %36, %37, %38, %39"
 #define REGISTERS_64 REGISTERS_32 ", " \
   "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
   "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define REGISTERS_80 REGISTERS_64 ", " \
+  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
 #define REGISTERS_128 REGISTERS_64 ", " \
   "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, " \
   "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, " \
@@ -113,3 +128,35 @@ WGMMA(bf16, "bf16", 64, 32, 32, 33, 34)
 WGMMA(bf16, "bf16", 128, 64, 64, 65, 66)
 WGMMA(bf16, "bf16", 256, 128, 128, 129, 130)
 #undef WGMMA
+
+// D += A B with A as mma.cuh has it, four registers of each thread for its warp's 16 rows, and B transposed as above. Nobody
+// may touch A's registers until it is done.
+template <class E, int N> struct WgmmaValues;
+
+#if ON_DEVICE
+  #define WGMMA_VALUES(E, NAME, N, HALF, A0, A1, A2, A3, B)                                                      \
+    template <> struct WgmmaValues<E, N> {                                                                       \
+      static __device__ __forceinline__ void add(float (&d)[N / 8][4], const uint32_t (&a)[4], uint64_t b) {     \
+        asm volatile("{\n.reg .pred kept;\nsetp.eq.u32 kept, 0, 0;\n"                                            \
+                     "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." NAME "." NAME                             \
+                     " {" REGISTERS_##HALF "}, {%" #A0 ", %" #A1 ", %" #A2 ", %" #A3 "}, %" #B ", kept, 1, 1, 1;\n}" \
+                     : D##HALF(0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                         \
+      }                                                                                                          \
+    };
+#else
+  #define WGMMA_VALUES(E, NAME, N, HALF, A0, A1, A2, A3, B)                                                      \
+    template <> struct WgmmaValues<E, N> {                                                                       \
+      static inline void add(float (&d)[N / 8][4], const uint32_t (&a)[4], uint64_t b) {                         \
+        simt::wgmma(&d[0][0], N, a, 0, b, true, true, simt::E##_to_f32);                                         \
+      }                                                                                                          \
+    };
+#endif
+WGMMA_VALUES(f16, "f16", 40, 20, 20, 21, 22, 23, 24)
+WGMMA_VALUES(f16, "f16", 64, 32, 32, 33, 34, 35, 36)
+WGMMA_VALUES(f16, "f16", 80, 40, 40, 41, 42, 43, 44)
+WGMMA_VALUES(f16, "f16", 160, 80, 80, 81, 82, 83, 84)
+WGMMA_VALUES(bf16, "bf16", 40, 20, 20, 21, 22, 23, 24)
+WGMMA_VALUES(bf16, "bf16", 64, 32, 32, 33, 34, 35, 36)
+WGMMA_VALUES(bf16, "bf16", 80, 40, 40, 41, 42, 43, 44)
+WGMMA_VALUES(bf16, "bf16", 160, 80, 80, 81, 82, 83, 84)
+#undef WGMMA_VALUES

@@ -1,3 +1,5 @@
+mod hopper;
+
 use bytemuck::{Pod, Zeroable};
 
 use super::launch::{Launcher, Plan, args};
@@ -23,17 +25,25 @@ struct Extents {
     scale: f32,
 }
 
-/// The kernel for the smallest depth that holds this one, and that depth.
-fn instance(depth: usize) -> Option<(&'static str, u32)> {
-    let instances = [
-        ("attention_d32", 32),
-        ("attention_d40", 40),
-        ("attention_d64", 64),
-        ("attention_d80", 80),
-        ("attention_d128", 128),
-        ("attention_d160", 160),
-    ];
-    instances.into_iter().find(|&(_, most)| depth <= most as usize)
+/// A kernel, and the depth of a head that it holds.
+type Instance = (&'static str, u32);
+
+const ANYWHERE: [Instance; 6] = [
+    ("attention_d32", 32),
+    ("attention_d40", 40),
+    ("attention_d64", 64),
+    ("attention_d80", 80),
+    ("attention_d128", 128),
+    ("attention_d160", 160),
+];
+
+/// The kernel for the smallest depth that holds this one.
+fn instance(instances: &[Instance], depth: usize) -> Result<Instance> {
+    let found = instances.iter().copied().find(|&(_, most)| depth <= most as usize);
+    found.ok_or_else(|| {
+        let (what, expected) = ("channels of a head", "at most 160".into());
+        Error::Value { op: OP, what, expected, got: depth.to_string() }
+    })
 }
 
 /// Queries and keys of a tile.
@@ -54,13 +64,17 @@ fn shared_memory(element: DType, depth: u32) -> u32 {
     (queries + 2 * keys) * row + weights
 }
 
-pub(super) fn plan(element: DType, y: Shape, heads: usize) -> Result<Plan> {
+/// What computes `y`; `hopper` tells of a device that runs kernels for Hopper, and of rows that tensor maps can show.
+pub(super) fn plan(element: DType, y: Shape, heads: usize, hopper: bool) -> Result<Plan> {
     let (items, queries, depth) = (y[0], y.rows() / y[0], y.channels() / heads);
-    let Some((kernel, most)) = instance(depth) else {
-        let (what, expected) = ("channels of a head", "at most 160".into());
-        return Err(Error::Value { op: OP, what, expected, got: depth.to_string() });
+    let (kernel, tile, threads, shared_memory) = if hopper {
+        let (kernel, most) = instance(&hopper::INSTANCES, depth)?;
+        (kernel, hopper::QUERIES, hopper::THREADS, hopper::shared_memory(most))
+    } else {
+        let (kernel, most) = instance(&ANYWHERE, depth)?;
+        let [queries, _] = tile(element, most);
+        (kernel, queries, THREADS, shared_memory(element, most))
     };
-    let [tile, _] = tile(element, most);
     Ok(Plan {
         kernel,
         element,
@@ -69,8 +83,8 @@ pub(super) fn plan(element: DType, y: Shape, heads: usize) -> Result<Plan> {
             grid("heads", heads)?,
             grid("items", items)?,
         ],
-        block: [THREADS, 1, 1],
-        shared_memory: shared_memory(element, most),
+        block: [threads, 1, 1],
+        shared_memory,
     })
 }
 
@@ -121,12 +135,19 @@ pub(super) fn attention<L: Launcher, E: Compute>(
     op: &Attention<'_, Cuda<L, E>>,
     y: &mut DeviceTensor<L, E>,
 ) -> Result<()> {
-    let plan = plan(E::DTYPE, y.shape(), op.heads)?;
     let extents = extents(op, size_of::<E>())?;
-    let pointer = |columns: &Columns<'_, Cuda<L, E>>| {
-        columns.tensor.pointer() + (columns.first * size_of::<E>()) as u64
-    };
-    cuda.launch(&plan, args![pointer(&op.q), pointer(&op.k), pointer(&op.v), y.pointer(), extents])
+    let hopper = cuda.launcher.runs_hopper() && extents.suit_hopper(E::DTYPE);
+    let plan = plan(E::DTYPE, y.shape(), op.heads, hopper)?;
+    if hopper {
+        return hopper::launch(cuda, op, &plan, extents, y);
+    }
+    let [q, k, v] = [&op.q, &op.k, &op.v].map(pointer);
+    cuda.launch(&plan, args![q, k, v, y.pointer(), extents])
+}
+
+/// Where an operand's first row begins.
+fn pointer<L: Launcher, E: Compute>(columns: &Columns<'_, Cuda<L, E>>) -> u64 {
+    columns.tensor.pointer() + (columns.first * size_of::<E>()) as u64
 }
 
 #[cfg(test)]
@@ -142,10 +163,10 @@ mod tests {
             (16, 1280, "attention_d160", 4),
             (8, 1280, "attention_d160", 1),
         ] {
-            let plan = plan(DType::F16, [2, side, side, channels].into(), 8).unwrap();
+            let plan = plan(DType::F16, [2, side, side, channels].into(), 8, false).unwrap();
             assert_eq!((plan.kernel, plan.grid), (kernel, [blocks, 8, 2]));
         }
-        let sdxl = plan(DType::BF16, [2, 64, 64, 640].into(), 10).unwrap();
+        let sdxl = plan(DType::BF16, [2, 64, 64, 640].into(), 10, false).unwrap();
         assert_eq!((sdxl.kernel, sdxl.grid), ("attention_d64", [32, 10, 2]));
     }
 
@@ -154,7 +175,7 @@ mod tests {
         const MOST_OF_THE_SMALLEST: u32 = 99 << 10;
         for element in [DType::F32, DType::F16, DType::BF16] {
             for depth in 1..=160 {
-                let plan = plan(element, [1, 7, depth].into(), 1).unwrap();
+                let plan = plan(element, [1, 7, depth].into(), 1, false).unwrap();
                 assert!(
                     plan.shared_memory <= MOST_OF_THE_SMALLEST,
                     "{element} {depth}: {}",
@@ -166,7 +187,7 @@ mod tests {
 
     #[test]
     fn too_deep_a_head_is_refused() {
-        let error = plan(DType::F16, [1, 7, 161].into(), 1).unwrap_err();
+        let error = plan(DType::F16, [1, 7, 161].into(), 1, false).unwrap_err();
         assert!(matches!(error, Error::Value { what: "channels of a head", .. }), "{error}");
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn planned(operation: &Operation) -> String {
             product(Rows::Pixels, image, kernel * kernel * padded(channels), false)
         }
         Operation::Attention { heads, .. } => {
-            let plan = attention::plan(DType::F16, y, heads).expect("heads that there is a kernel for");
+            let plan = attention::plan(DType::F16, y, heads, true).expect("heads that there is a kernel for");
             format!("`{}`", plan.kernel)
         }
         Operation::GroupNorm { x, groups, .. } => {

@@ -2,7 +2,7 @@ use noisefork::ops::{Attention, Columns};
 use noisefork::tensor::{Element, Tensor};
 use proptest::prelude::*;
 
-use crate::case::{Case, Readable, Values, extent, few_ulp, half_ulp, largest, unwritten, upload};
+use crate::case::{Case, Mapped, Readable, Values, extent, few_ulp, half_ulp, largest, unwritten, upload};
 
 #[derive(Debug, Clone)]
 pub struct AttentionCase {
@@ -13,6 +13,8 @@ pub struct AttentionCase {
     depth: usize,
     /// Whether queries, keys and values are columns of tensors that have others beside them.
     joined: bool,
+    /// How many others: so many times a few.
+    beside: usize,
     /// Of queries and keys each; at 50 the scores differ by far more than an exponential can hold.
     scale: f32,
     seed: u64,
@@ -21,9 +23,9 @@ pub struct AttentionCase {
 impl AttentionCase {
     /// The first columns of `q`, `k` and `v`, and how many columns their tensors have.
     fn columns(&self) -> [(usize, usize); 3] {
-        let channels = self.heads * self.depth;
+        let (channels, n) = (self.heads * self.depth, self.beside);
         if self.joined {
-            [(1, channels + 3), (channels, 2 * channels), (5, channels + 5)]
+            [(n, channels + 3 * n), (channels, 2 * channels), (5 * n, channels + 5 * n)]
         } else {
             [(0, channels); 3]
         }
@@ -70,17 +72,18 @@ impl Case for AttentionCase {
     }
 
     fn large() -> Vec<Self> {
-        let case = |queries, keys, joined, scale| AttentionCase {
+        let case = |queries, keys, depth, joined, scale| AttentionCase {
             items: 2,
             queries,
             keys,
             heads: 3,
-            depth: 20,
+            depth,
             joined,
+            beside: 1,
             scale,
             seed: 1,
         };
-        vec![case(131, 260, false, 1.0), case(70, 513, true, 50.0)]
+        vec![case(131, 260, 20, false, 1.0), case(70, 513, 20, true, 50.0), case(70, 77, 136, true, 1.0)]
     }
 
     fn any() -> BoxedStrategy<Self> {
@@ -97,9 +100,17 @@ impl Case for AttentionCase {
                 heads,
                 depth,
                 joined,
+                beside: 1,
                 scale,
                 seed,
             })
             .boxed()
+    }
+}
+
+/// Heads, and with others beside them rows, of whole 16 bytes.
+impl Mapped for AttentionCase {
+    fn mapped(self) -> Self {
+        AttentionCase { depth: self.depth.next_multiple_of(8), beside: 8, ..self }
     }
 }

@@ -125,4 +125,6 @@ on_hopper! {
     linear_on_hopper_in_bf16 bf16, LinearCase, "product_hopper", 40;
     conv2d_on_hopper_in_f16 f16, Conv2dCase, "product_hopper", 40;
     conv2d_on_hopper_in_bf16 bf16, Conv2dCase, "product_hopper", 40;
+    attention_on_hopper_in_f16 f16, AttentionCase, "attention_hopper", 40;
+    attention_on_hopper_in_bf16 bf16, AttentionCase, "attention_hopper", 40;
 }

@@ -23,6 +23,8 @@ enum Mutation {
   wrong_start,
   wrong_advance,
   unaligned_stage,
+  wrong_apart,
+  unfenced_values,
 };
 
 template <Mutation M> __device__ __forceinline__ uint64_t operand(uint32_t address) {
@@ -126,3 +128,46 @@ KERNEL void stored_none(float* c) { stored<true>(c); }
 EXPORT_KERNEL(stored_none)
 KERNEL void stored_no_proxy_fence(float* c) { stored<false>(c); }
 EXPORT_KERNEL(stored_no_proxy_fence)
+
+// C [64, 80] = A B: A [64, 64] in registers, (row + k) % 7, and B [64, 80] as two tiles of 64 columns, read transposed.
+template <Mutation M> __device__ __forceinline__ void values(const TensorMap& map, float* c) {
+  constexpr int TILE = 64 * 128;
+  DYN_SMEM(tiles, 1024);
+  SHARED(uint64_t, full, [1]);
+  const int thread = threadIdx.x, row = thread / 32 * 16 + thread % 32 / 4, column = thread % 4 * 2;
+  const uint32_t tile = shared_address(tiles), barrier = shared_address(full);
+  if (thread == 0) {
+    mbarrier_init(barrier, 1);
+    mbarrier_fence_init();
+    mbarrier_arrive_expecting(barrier, 2 * TILE);
+    for (int half = 0; half < 2; half++) tensor_copy(tile + half * TILE, map, {half * 64, 0, 0, 0}, barrier);
+  }
+  __syncthreads();
+  uint32_t a[4][4];
+  for (int j = 0; j < 4; j++) {
+    for (int r = 0; r < 4; r++) {
+      const int at = row + r % 2 * 8 + j * 16 + column + r / 2 * 8;
+      a[j][r] = pack2<f16>(at % 7, (at + 1) % 7);
+    }
+  }
+  mbarrier_wait(barrier, 0);
+  float sum[10][4] = {};
+  if (M != unfenced_values) wgmma_fence();
+  for (int j = 0; j < 4; j++) {
+    const uint32_t at = tile + j * (M == wrong_advance ? 32 : 2048);
+    WgmmaValues<f16, 80>::add(sum, a[j], wgmma_operand_transposed(at, M == wrong_apart ? TILE / 2 : TILE));
+  }
+  wgmma_commit();
+  wgmma_wait<0>();
+  for (int j = 0; j < 10; j++) {
+    for (int i = 0; i < 4; i++) c[(row + i / 2 * 8) * 80 + j * 8 + column + i % 2] = sum[j][i];
+  }
+}
+
+#define VALUES(mutation)                                                                                            \
+  KERNEL void values_##mutation(const __grid_constant__ TensorMap b, float* c) { values<mutation>(b, c); }           \
+  EXPORT_KERNEL(values_##mutation)
+VALUES(none)
+VALUES(unfenced_values)
+VALUES(wrong_advance)
+VALUES(wrong_apart)
