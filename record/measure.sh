@@ -5,7 +5,7 @@
 #
 # MACHINE is a plain name of the processor, such as epyc-zen4-2cores; PYTHON one that has rivals/requirements.txt (python3).
 # Its parts add up to some 40 minutes on two cores, much of it what torch and OpenVINO take to compile; nothing else should
-# run meanwhile. QUICK=1 tries every part in a few minutes, into a folder in /tmp, and changes nothing.
+# run meanwhile. QUICK=1 tries every part, shorter, into a folder in /tmp, and changes nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 machine=${1:?a name for the machine}
