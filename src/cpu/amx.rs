@@ -66,12 +66,13 @@ impl Tiles {
         Tiles(PhantomData)
     }
 
-    /// Adds products to sums of [`SIDE`] rows and columns, or with `add` false sets them: for each of `first` so many
-    /// [`STEP`]s of terms, whose rows begin there and every `stride` bytes after it.
+    /// Adds products to sums of [`SIDE`] rows and columns, or with `add` false sets them: for each of `rows` so many
+    /// [`STEP`]s of terms.
     ///
     /// # Safety
-    /// This thread has [`Tiles`]. The rows hold that many terms. At `weights` all terms' weights follow each other: for every pair of terms those of
-    /// `WIDTH` columns, of which the first [`SIDE`] are taken. The rows of sums lie `sums_stride` numbers apart.
+    /// This thread has [`Tiles`]. The rows hold that many terms. At `weights` all terms' weights follow each other: for
+    /// every pair of terms those of `WIDTH` columns, of which the first [`SIDE`] are taken. The rows of sums lie
+    /// `sums_stride` numbers apart.
     #[inline(always)]
     pub unsafe fn multiply<const WIDTH: usize>(
         rows: &[Rows],

@@ -30,6 +30,11 @@ pub(super) trait Kernel: Copy + Send + Sync {
     fn new() -> Self;
     /// Runs `f` compiled for this instruction set; it and what it calls must be `#[inline(always)]`.
     fn run<R>(self, f: impl FnOnce() -> R) -> R;
+    /// The same, where [`Kernel::product`] can be called.
+    #[inline(always)]
+    fn run_products<R>(self, f: impl FnOnce() -> R) -> R {
+        self.run(f)
+    }
     fn splat(self, value: f32) -> Self::Vector;
     /// The first [`Kernel::LANES`] numbers.
     fn load(self, from: &[f32]) -> Self::Vector;

@@ -4,8 +4,6 @@
 //! Keys and values are packed once. Then threads share heads of chunks of queries, whose blocks one tile of keys after
 //! the other passes by. [`chunk`] says how that goes, [`kernel`] what happens in registers.
 
-#[cfg(target_arch = "x86_64")]
-mod amx;
 mod chunk;
 mod kernel;
 #[cfg(target_arch = "aarch64")]
@@ -70,7 +68,7 @@ impl<E: Compute> Routine<E> {
     fn new(isa: Isa) -> Self {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Amx if E::DTYPE == DType::BF16 => Self::of::<amx::Amx, 4, 64>(),
+            Isa::Amx if E::DTYPE == DType::BF16 => Self::of::<x86::Amx, 4, 64>(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 if E::DTYPE == DType::BF16 => Self::of::<x86::Avx512Bf16, 4, 64>(),
             #[cfg(target_arch = "x86_64")]
@@ -113,7 +111,7 @@ fn attend<E: Compute, K: Kernel, const V: usize, const W: usize>(
             with_scratch(Chunk::<K, W>::scratch(&q), |scratch| {
                 let kernel = K::new();
                 let mut chunk = Chunk::<K, W>::new(kernel, scratch, &q);
-                kernel.run(
+                kernel.run_products(
                     #[inline(always)]
                     || {
                         for tile in packed_tiles::<K>(keys, depth, packed) {

@@ -109,9 +109,9 @@ impl<'a, E: Compute> Head<'a, E> {
     pub fn copy_columns<K: Kernel>(&self, rows: Range<usize>, first: usize, to: &mut [f32]) {
         let words = words::<K>(rows.len());
         for (column, to) in (first..).step_by(PANEL).zip(to.chunks_exact_mut(PANEL * words)) {
-            let values = |at: usize| match self.row_of(&rows, at) {
-                Some(row) => widened(row.get(column..).unwrap_or_default()),
-                None => [0.0; PANEL],
+            let values = |at: usize| {
+                let row = if at < rows.end { self.row(at) } else { &[] };
+                widened(row.get(column..).unwrap_or_default())
             };
             for word in (0..words).step_by(PANEL) {
                 let pairs = std::array::from_fn(|i| {
@@ -124,10 +124,6 @@ impl<'a, E: Compute> Head<'a, E> {
                 }
             }
         }
-    }
-
-    fn row_of(&self, rows: &Range<usize>, at: usize) -> Option<&'a [E]> {
-        rows.contains(&at).then(|| self.row(at))
     }
 
     /// Columns `first..` of some rows in words of neighbouring rows, `[rows in words, PANEL]`; 0 past the last.
