@@ -74,6 +74,8 @@ fn it_makes_tensor_maps_where_there_is_a_use_for_them() {
     let hopper = ("EMULATED_DRIVER_CAPABILITY", "90");
     run_to_the_end("the_backend_multiplies", &[]);
     run_to_the_end("the_backend_multiplies", &[hopper]);
+    run_to_the_end("the_backend_halves", &[]);
+    run_to_the_end("the_backend_halves", &[hopper]);
     let refused = ("EMULATED_DRIVER_FAIL", "cuTensorMapEncodeTiled=1");
     run_to_the_end("tensor_maps_are_refused", &[hopper, refused]);
 }
@@ -249,7 +251,7 @@ mod inner {
     use noisefork::cuda::driver::{devices, driver_version};
     use noisefork::cuda::{Cuda, Driver, Foreign, Launcher, Layout, Plan};
     use noisefork::error::{Error, Result};
-    use noisefork::ops::{Activation, Backend, Combine, Linear};
+    use noisefork::ops::{Activation, Backend, Combine, Conv2d, Linear};
     use noisefork::tensor::{DType, Shape, Tensor};
     use noisefork::unet::UNet;
 
@@ -346,11 +348,14 @@ mod inner {
         assert!(got.data().iter().zip(host.data()).all(|(got, x)| *got == 0.75 * x));
     }
 
+    fn ones<const RANK: usize>(shape: [usize; RANK]) -> Tensor {
+        Tensor::new(shape, vec![1.0; shape.iter().product()]).unwrap()
+    }
+
     /// The sums of as many ones as there are inputs.
     fn multiply() -> Result<Tensor<f16>> {
         const INPUTS: usize = 72;
         let cuda = Cuda::<_, f16>::new(Arc::new(Driver::new(0)?));
-        let ones = |shape: [usize; 2]| Tensor::new(shape, vec![1.0; shape.iter().product()]).unwrap();
         let x = cuda.upload(&ones([130, INPUTS]))?;
         let weight = cuda.pack(ones([70, INPUTS]))?;
         let op =
@@ -364,6 +369,30 @@ mod inner {
     #[ignore = "needs the emulated driver"]
     fn the_backend_multiplies() {
         assert!(multiply().unwrap().data().iter().all(|sum| sum.to_f32() == 72.0));
+    }
+
+    /// How many pixels each tap sees, of a kernel that moves over 5 by 6 of them by two.
+    #[test]
+    #[ignore = "needs the emulated driver"]
+    fn the_backend_halves() {
+        let cuda = Cuda::<_, f16>::new(Arc::new(Driver::new(0).unwrap()));
+        let (x, weight) =
+            (cuda.upload(&ones([1, 5, 6, 64])).unwrap(), cuda.pack(ones([1, 3, 3, 64])).unwrap());
+        let op = Conv2d {
+            x: &x,
+            weight: &weight,
+            bias: None,
+            shift: None,
+            residual: None,
+            activation: Activation::Identity,
+            stride: 2,
+            upsample: None,
+        };
+        let mut y = cuda.empty(op.check().unwrap()).unwrap();
+        cuda.conv2d(&op, &mut y).unwrap();
+        let seen = [2.0, 3.0, 2.0].map(|down| [2.0, 3.0, 3.0].map(|across| down * across));
+        let sums: Vec<f32> = y.read().unwrap().data().iter().map(|sum| sum.to_f32() / 64.0).collect();
+        assert_eq!(sums, seen.as_flattened());
     }
 
     #[test]

@@ -86,7 +86,8 @@ struct TensorMap {
   const unsigned char* address;
   uint64_t strides[4];   // bytes from one to the next along dimensions 1 and on
   uint32_t extents[5];
-  uint16_t box[5];
+  uint16_t box[5];       // how far one reaches
+  uint8_t steps[5];      // from one element that it takes to the next
   uint8_t rank, element_bytes;
   uint8_t swizzled;      // by 128 bytes, or not
 };

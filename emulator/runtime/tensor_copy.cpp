@@ -6,9 +6,14 @@ namespace simt {
 
 constexpr int SWIZZLE_ROW = 128;
 
+// How many elements of a box land.
+static size_t taken(const TensorMap& map, int dimension) {
+  return (map.box[dimension] + map.steps[dimension] - 1) / map.steps[dimension];
+}
+
 static size_t box_bytes(const TensorMap& map) {
   size_t bytes = map.element_bytes;
-  for (int i = 0; i < map.rank; i++) bytes *= map.box[i];
+  for (int i = 0; i < map.rank; i++) bytes *= taken(map, i);
   return bytes;
 }
 
@@ -21,8 +26,8 @@ template <class Row> static void for_each_row(const TensorMap& map, const int32_
     bool inside = true;
     size_t left = i;
     for (int d = 1; d < map.rank; d++) {
-      const int64_t place = int64_t(at[d]) + int64_t(left % map.box[d]);
-      left /= map.box[d];
+      const int64_t place = int64_t(at[d]) + int64_t(left % taken(map, d)) * map.steps[d];
+      left /= taken(map, d);
       inside &= place >= 0 && place < int64_t(map.extents[d]);
       from += place * int64_t(map.strides[d - 1]);
     }
@@ -95,7 +100,8 @@ using namespace simt;
 // As cuTensorMapEncodeTiled does for 16-bit elements without interleaving, and with its rules (CUDA Driver API, "Tensor Map
 // Object Management"). Writes why it refuses, and returns false.
 extern "C" bool emulator_tensor_map(void* to, uint64_t address, uint32_t rank, const uint64_t* extents,
-                                    const uint64_t* strides, const uint32_t* box, bool swizzled, char* error, size_t size) {
+                                    const uint64_t* strides, const uint32_t* box, const uint32_t* steps, bool swizzled,
+                                    char* error, size_t size) {
   TensorMap map = {};
   const auto refuse = [&](const char* why, uint64_t got) {
     snprintf(error, size, "a tensor map: %s, got %llu", why, (unsigned long long)got);
@@ -112,11 +118,14 @@ extern "C" bool emulator_tensor_map(void* to, uint64_t address, uint32_t rank, c
     if (extents[i] == 0 || extents[i] >> 32) return refuse("extents must be 1 to 2^32 - 1", extents[i]);
     if (box[i] == 0 || box[i] > 256) return refuse("a box must be 1 to 256 long", box[i]);
     map.extents[i] = extents[i];
+    if (steps[i] == 0 || steps[i] > 8) return refuse("a step must be 1 to 8", steps[i]);
     map.box[i] = box[i];
+    map.steps[i] = steps[i];
     if (i == 0) continue;
     if (strides[i - 1] % 16 || strides[i - 1] >> 40) return refuse("strides must be multiples of 16", strides[i - 1]);
     map.strides[i - 1] = strides[i - 1];
   }
+  if (steps[0] != 1) return refuse("the innermost dimension's step is ignored", steps[0]);
   if (box[0] * map.element_bytes % 16) return refuse("a box's rows must be multiples of 16 bytes", box[0]);
   if (swizzled && box[0] * map.element_bytes > SWIZZLE_ROW) return refuse("a swizzled box's rows have 128 bytes", box[0]);
   memset(to, 0, 128);

@@ -78,6 +78,7 @@ unsafe extern "C" {
         extents: *const u64,
         strides: *const u64,
         lengths: *const u32,
+        steps: *const u32,
         swizzled: bool,
         error: *mut c_char,
         size: usize,
@@ -246,15 +247,26 @@ pub fn tensor_map(
     extents: &[u64],
     strides: &[u64],
     lengths: &[u32],
+    steps: &[u32],
     swizzled: bool,
 ) -> Result<TensorMap, String> {
-    assert!(extents.len() == lengths.len() && strides.len() + 1 == extents.len(), "lists of one tensor");
+    let rank = extents.len();
+    assert!([strides.len() + 1, lengths.len(), steps.len()] == [rank; 3], "lists of one tensor");
     let (mut map, mut text) = ([0; 16], [0u8; 256]);
     // SAFETY: the lists are as long as is said, and live through the call, as the buffers do.
     let encoded = unsafe {
-        let (rank, error) = (extents.len() as u32, text.as_mut_ptr().cast());
-        let (extents, strides, lengths) = (extents.as_ptr(), strides.as_ptr(), lengths.as_ptr());
-        emulator_tensor_map(&mut map, address, rank, extents, strides, lengths, swizzled, error, text.len())
+        emulator_tensor_map(
+            &mut map,
+            address,
+            rank as u32,
+            extents.as_ptr(),
+            strides.as_ptr(),
+            lengths.as_ptr(),
+            steps.as_ptr(),
+            swizzled,
+            text.as_mut_ptr().cast(),
+            text.len(),
+        )
     };
     if encoded { Ok(map) } else { Err(text_of(&text)) }
 }

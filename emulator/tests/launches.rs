@@ -29,6 +29,22 @@ fn launches_that_a_driver_would_refuse() {
 }
 
 #[test]
+fn tensor_maps_that_a_driver_would_refuse() {
+    let map = |extents: [u64; 2], stride, lengths: [u32; 2], steps: [u32; 2]| {
+        emulator::tensor_map(256, &extents, &[stride], &lengths, &steps, true).map(|_| ())
+    };
+    assert_eq!(map([80, 9], 160, [64, 256], [1, 8]), Ok(()));
+    let refused = |map: Result<(), String>, words| assert!(map.unwrap_err().contains(words), "{words}");
+    refused(map([80, 0], 160, [64, 256], [1, 1]), "extents must be 1 to");
+    refused(map([80, 9], 168, [64, 256], [1, 1]), "strides must be multiples of 16, got 168");
+    refused(map([80, 9], 160, [64, 257], [1, 1]), "a box must be 1 to 256 long, got 257");
+    refused(map([80, 9], 160, [72, 256], [1, 1]), "a swizzled box's rows have 128 bytes");
+    refused(map([80, 9], 160, [64, 256], [1, 0]), "a step must be 1 to 8, got 0");
+    refused(map([80, 9], 160, [64, 256], [1, 9]), "a step must be 1 to 8, got 9");
+    refused(map([80, 9], 160, [64, 256], [2, 1]), "the innermost dimension's step is ignored");
+}
+
+#[test]
 fn a_block_has_as_much_shared_memory_as_its_architecture_says() {
     for (capability, most) in [(75, 48 << 10), (80, 163 << 10), (86, 99 << 10), (90, 227 << 10)] {
         let device = Device::new(capability, 1);

@@ -106,7 +106,8 @@ fn tiles(mutation: &str, seed: u64) -> Result<Vec<f32>, String> {
         let matrix: Vec<u8> = (0..64 * 64 * STEPS).flat_map(|i| small(i + offset).0.to_ne_bytes()).collect();
         let row = 2 * 64 * STEPS as u64;
         let (extents, strides) = ([64 * STEPS as u64, 64, 1, 1], [row, 64 * row, 64 * row]);
-        let map = emulator::tensor_map(upload(&device, &matrix), &extents, &strides, &[64, 64, 1, 1], true);
+        let (matrix, lengths) = (upload(&device, &matrix), [64, 64, 1, 1]);
+        let map = emulator::tensor_map(matrix, &extents, &strides, &lengths, &[1; 4], true);
         map.expect("a map").map(u64::to_ne_bytes)
     };
     let (a, b, c) = (map(0), map(3), device.alloc(4 * 64 * 64).expect("memory"));
@@ -138,7 +139,8 @@ fn values_by(mutation: &str, seed: u64) -> Result<Vec<f32>, String> {
     let device = Device::new(90, seed);
     let matrix: Vec<u8> = (0..64 * 80).flat_map(|i| small(i).0.to_ne_bytes()).collect();
     let (extents, strides) = ([80, 64, 1, 1], [160, 64 * 160, 64 * 160]);
-    let map = emulator::tensor_map(upload(&device, &matrix), &extents, &strides, &[64, 64, 1, 1], true);
+    let (matrix, lengths) = (upload(&device, &matrix), [64, 64, 1, 1]);
+    let map = emulator::tensor_map(matrix, &extents, &strides, &lengths, &[1; 4], true);
     let (b, c) = (map.expect("a map").map(u64::to_ne_bytes), device.alloc(4 * 64 * 80).expect("memory"));
     let launch = Launch { grid: [1, 1, 1], block: [128, 1, 1], shared_memory: 2 * 64 * 128 };
     device.launch(&format!("values_{mutation}"), launch, &[b.as_flattened(), &c.to_ne_bytes()])?;
@@ -151,6 +153,35 @@ fn expected_values() -> Vec<f32> {
         (0..64).map(|k| ((row + k) % 7) as f32 * small(k * 80 + column).1).sum()
     };
     (0..64 * 80).map(element).collect()
+}
+
+/// Extents of the tensor of which a box takes every second and every third.
+const STEPPED: [usize; 4] = [64, 5, 8, 2];
+
+fn steps(mutation: &str, seed: u64) -> Result<Vec<f32>, String> {
+    let device = Device::new(90, seed);
+    let tensor: Vec<u8> = (0..STEPPED.iter().product()).flat_map(|i| small(i).0.to_ne_bytes()).collect();
+    let (tensor, extents) = (upload(&device, &tensor), STEPPED.map(|extent| extent as u64));
+    let strides = [128, 5 * 128, 8 * 5 * 128];
+    let map = emulator::tensor_map(tensor, &extents, &strides, &[64, 7, 10, 2], &[1, 2, 3, 1], false);
+    let (map, y) = (map.expect("a map").map(u64::to_ne_bytes), device.alloc(4 * 2048).expect("memory"));
+    let launch = Launch { grid: [1, 1, 1], block: [32, 1, 1], shared_memory: 2 * 2048 };
+    device.launch(&format!("steps_{mutation}"), launch, &[map.as_flattened(), &y.to_ne_bytes()])?;
+    read(&device, y, 2048)
+}
+
+fn expected_steps() -> Vec<f32> {
+    let [channels, width, height, items] = STEPPED;
+    let mut expected = Vec::new();
+    for n in 0..items {
+        for i in [None, Some(0), Some(3), Some(6)] {
+            for j in [None, Some(1), Some(3), None] {
+                let first = i.zip(j).map(|(i, j)| ((n * height + i) * width + j) * channels);
+                expected.extend((0..channels).map(|c| first.map_or(0.0, |first| small(first + c).1)));
+            }
+        }
+    }
+    expected
 }
 
 #[test]
@@ -170,6 +201,7 @@ fn what_is_right_passes_under_every_schedule() {
         assert_eq!(tiles("none", seed).as_ref(), Ok(&expected_tiles()), "{seed}");
         assert_eq!(stored("none", seed).as_ref(), Ok(&vec![16.0; 64 * 64]), "{seed}");
         assert_eq!(values_by("none", seed).as_ref(), Ok(&expected_values()), "{seed}");
+        assert_eq!(steps("none", seed).as_ref(), Ok(&expected_steps()), "{seed}");
     }
 }
 
@@ -223,6 +255,7 @@ mod checked {
         wrong_parity: tiles, "deadlock|asynchronous copy into it is in flight|data race: asynchronous read";
         too_few_bytes: tiles, "than it was told to expect|asynchronous copy into it is in flight";
         too_many_bytes: tiles, "deadlock: no thread can run";
+        bytes_of_the_reach: steps, "deadlock: no thread can run";
         too_many_arrivals: tiles, "deadlock: no thread can run|data race: write";
         early_release: tiles, "asynchronous operation reads it|data race: write";
         no_product_fence: tiles, "since the last wgmma.fence";

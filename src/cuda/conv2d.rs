@@ -42,12 +42,10 @@ pub(super) fn conv2d<L: Launcher, E: Compute>(
     // A kernel of one tap that sees every pixel once is a matrix.
     let matrix = kernel == 1 && op.stride == 1 && op.upsample.is_none();
     let rows = y.shape().rows();
-    let image = match [items, height, width, channels, kernel].map(|extent| extent as usize) {
-        [.., channels, _] if matrix => Some(Image::of_matrix(rows, channels)),
-        [items, height, width, channels, kernel] if op.stride == 1 && op.upsample.is_none() => {
-            Some(Image { items, height, width, channels, kernel })
-        }
-        _ => None,
+    let image = if matrix {
+        Some(Image::of_matrix(rows, channels as usize))
+    } else {
+        Image::of_conv2d(op.x.shape(), kernel as usize, op.stride, op.upsample)
     };
     let product = Product {
         from: if matrix { Rows::Matrix } else { Rows::Pixels },

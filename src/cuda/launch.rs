@@ -45,8 +45,11 @@ pub struct Boxes {
     pub extents: [u64; 4],
     /// Bytes from one to the next along each dimension but the innermost: multiples of 16.
     pub strides: [u64; 3],
-    /// Elements of a box along each dimension: at most 256; along the innermost 64, which are 128 bytes, and are swizzled.
+    /// How many elements a box reaches over along each dimension: at most 256; along the innermost 64, which are 128 bytes,
+    /// and are swizzled.
     pub lengths: [u32; 4],
+    /// From one of these elements that is copied to the next: at most 8; along the innermost 1.
+    pub steps: [u32; 4],
 }
 
 /// What a driver made of [`Boxes`], to be passed to a kernel by value.

@@ -29,10 +29,8 @@ pub(crate) fn planned(operation: &Operation) -> String {
         }
         Operation::Conv2d { x, kernel, stride, upsample, .. } => {
             assert!(kernel > 1, "one tap is a matrix");
-            let [items, height, width, channels] = [0, 1, 2, 3].map(|at| x[at]);
-            let image = Image { items, height, width, channels, kernel };
-            let image = Some(image).filter(|_| stride == 1 && upsample.is_none());
-            product(Rows::Pixels, image, kernel * kernel * padded(channels), false)
+            let image = Image::of_conv2d(x, kernel, stride, upsample);
+            product(Rows::Pixels, image, kernel * kernel * padded(x.channels()), false)
         }
         Operation::Attention { heads, .. } => {
             let plan = attention::plan(DType::F16, y, heads, true).expect("heads that there is a kernel for");

@@ -338,14 +338,28 @@ mod tests {
                     (Rows::Matrix, DType::F32, 4 * columns, false),
                 ] {
                     let (rows, item_rows) = (batch * edge * edge, edge * edge);
-                    let image = Some(match from {
-                        Rows::Matrix => Image::of_matrix(rows, depth),
-                        Rows::Pixels => {
-                            Image { items: batch, height: edge, width: edge, channels: depth / 9, kernel: 3 }
-                        }
-                    });
+                    let image = match from {
+                        Rows::Matrix => Some(Image::of_matrix(rows, depth)),
+                        Rows::Pixels => Image::of_conv2d([batch, edge, edge, depth / 9].into(), 3, 1, None),
+                    };
                     products.push(Product { from, image, element, rows, item_rows, columns, depth, gated });
                 }
+            }
+        }
+        // What halves an image, and what doubles it.
+        for (edge, columns) in [(64, 320), (32, 640), (16, 1280), (8, 1280), (96, 320), (48, 640), (128, 320)]
+        {
+            for (y, stride, upsample) in [(edge / 2, 2, None), (2 * edge, 1, Some([2 * edge; 2]))] {
+                products.push(Product {
+                    from: Rows::Pixels,
+                    image: Image::of_conv2d([2, edge, edge, columns].into(), 3, stride, upsample),
+                    element: DType::BF16,
+                    rows: 2 * y * y,
+                    item_rows: y * y,
+                    columns,
+                    depth: 9 * columns,
+                    gated: false,
+                });
             }
         }
         // The time embedding, keys and values of a prompt, the first and the last convolution.

@@ -109,6 +109,9 @@ impl Case for Conv2dCase {
             case([2, 7, 11, 20], 3, 1, Some([14, 22])),
             case([2, 7, 11, 20], 3, 1, Some([13, 21])),
             case([2, 31, 29, 20], 3, 2, None),
+            // On Hopper, a box that reaches as far as one may, and patches across items.
+            case([1, 2, 299, 20], 3, 2, None),
+            case([3, 5, 11, 72], 3, 1, Some([10, 22])),
             case([2, 29, 31, 40], 1, 1, None),
             // Winograd's, on edges that cut its patches, upsampled too, and with channels in several parts.
             Conv2dCase { outputs: 64, ..case([2, 7, 9, 64], 3, 1, None) },
@@ -144,6 +147,8 @@ impl Case for Conv2dCase {
 impl Mapped for Conv2dCase {
     fn mapped(self) -> Self {
         let [n, height, width, channels] = self.x;
-        Conv2dCase { x: [n, height, width, mapped(channels)], stride: 1, upsample: None, ..self }
+        let upsample = self.upsample.map(|_| [2 * height, 2 * width]);
+        let stride = if upsample.is_some() { 1 } else { self.stride };
+        Conv2dCase { x: [n, height, width, mapped(channels)], stride, upsample, ..self }
     }
 }

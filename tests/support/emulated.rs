@@ -111,8 +111,8 @@ unsafe impl Launcher for Emulated {
         self.hopper
     }
     fn tensor_map(&self, boxes: &Boxes) -> Result<TensorMap> {
-        let Boxes { pointer, extents, strides, lengths, .. } = boxes;
-        let map = emulator::tensor_map(*pointer, extents, strides, lengths, true);
+        let Boxes { pointer, extents, strides, lengths, steps, .. } = boxes;
+        let map = emulator::tensor_map(*pointer, extents, strides, lengths, steps, true);
         map.map(TensorMap).map_err(refused("tensor_map"))
     }
 

@@ -338,13 +338,12 @@ driver! {
         const HALVES: [c_uint; 2] = [6, 9];
         const SWIZZLES: [c_uint; 2] = [0, 3];
         let rank = rank as usize;
-        let plain = unsafe { from_raw_parts(steps, rank) }.iter().all(|&step| step == 1);
-        if !HALVES.contains(&element) || !SWIZZLES.contains(&swizzle) || interleave + outside > 0 || !plain {
+        if !HALVES.contains(&element) || !SWIZZLES.contains(&swizzle) || interleave + outside > 0 {
             return Err(INVALID_VALUE);
         }
-        let (extents, lengths) = unsafe { (from_raw_parts(extents, rank), from_raw_parts(lengths, rank)) };
-        let strides = unsafe { from_raw_parts(strides, rank - 1) };
-        let encoded = emulator::tensor_map(address, extents, strides, lengths, swizzle > 0);
+        let (extents, strides) = unsafe { (from_raw_parts(extents, rank), from_raw_parts(strides, rank - 1)) };
+        let (lengths, steps) = unsafe { (from_raw_parts(lengths, rank), from_raw_parts(steps, rank)) };
+        let encoded = emulator::tensor_map(address, extents, strides, lengths, steps, swizzle > 0);
         put(map, encoded.map_err(|_| INVALID_VALUE)?);
         Ok(())
     }

@@ -25,6 +25,7 @@ enum Mutation {
   unaligned_stage,
   wrong_apart,
   unfenced_values,
+  bytes_of_the_reach,
 };
 
 template <Mutation M> __device__ __forceinline__ uint64_t operand(uint32_t address) {
@@ -171,3 +172,25 @@ VALUES(none)
 VALUES(unfenced_values)
 VALUES(wrong_advance)
 VALUES(wrong_apart)
+
+// A box that reaches over [64, 7, 10, 2] elements and takes every second and every third of them, as it lands: y [2, 4, 4, 64].
+template <Mutation M> __device__ __forceinline__ void steps(const TensorMap& map, float* y) {
+  constexpr int VALUES = 64 * 4 * 4 * 2, REACH = 64 * 7 * 10 * 2;
+  DYN_SMEM(box, 1024);
+  SHARED(uint64_t, full, [1]);
+  const uint32_t barrier = shared_address(full);
+  if (threadIdx.x == 0) {
+    mbarrier_init(barrier, 1);
+    mbarrier_fence_init();
+    mbarrier_arrive_expecting(barrier, 2 * (M == bytes_of_the_reach ? REACH : VALUES));
+    tensor_copy(shared_address(box), map, {0, -1, -3, 0}, barrier);
+  }
+  __syncthreads();
+  mbarrier_wait(barrier, 0);
+  for (int i = threadIdx.x; i < VALUES; i += 32) y[i] = to_f32(reinterpret_cast<const f16*>(box)[i]);
+}
+
+KERNEL void steps_none(const __grid_constant__ TensorMap map, float* y) { steps<none>(map, y); }
+EXPORT_KERNEL(steps_none)
+KERNEL void steps_bytes_of_the_reach(const __grid_constant__ TensorMap map, float* y) { steps<bytes_of_the_reach>(map, y); }
+EXPORT_KERNEL(steps_bytes_of_the_reach)

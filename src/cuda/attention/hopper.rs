@@ -53,6 +53,7 @@ pub(super) fn launch<L: Launcher, E: Compute>(
             extents: [depth, op.heads, rows, items].map(|extent| extent as u64),
             strides: [depth, row, rows * row].map(|values| (values * size_of::<E>()) as u64),
             lengths: [CHANNELS, 1, tokens, 1],
+            steps: [1; 4],
         })
     };
     let (q, k, v) = (map(&op.q, QUERIES)?, map(&op.k, KEYS)?, map(&op.v, KEYS)?);

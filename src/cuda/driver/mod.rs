@@ -250,7 +250,7 @@ unsafe impl Launcher for Driver {
                 boxes.extents.as_ptr(),
                 boxes.strides.as_ptr(),
                 boxes.lengths.as_ptr(),
-                [1; 4].as_ptr(),
+                boxes.steps.as_ptr(),
                 sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
                 sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
                 sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
