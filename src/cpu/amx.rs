@@ -66,25 +66,29 @@ impl Tiles {
         Tiles(PhantomData)
     }
 
-    /// Adds products to sums of [`SIDE`] rows and columns, or with `add` false sets them: for each of `rows` so many
-    /// [`STEP`]s of terms.
+    /// Adds products to sums of [`SIDE`] rows and columns, or with `add` false sets them. The rows of sums lie
+    /// `sums_stride` numbers apart.
     ///
     /// # Safety
-    /// This thread has [`Tiles`]. The rows hold that many terms. At `weights` all terms' weights follow each other: for
-    /// every pair of terms those of `WIDTH` columns, of which the first [`SIDE`] are taken. The rows of sums lie
-    /// `sums_stride` numbers apart.
+    /// This thread has [`Tiles`]. All that the operands point to is there, and so are the sums.
     #[inline(always)]
     pub unsafe fn multiply<const WIDTH: usize>(
-        rows: &[Rows],
-        steps: usize,
-        weights: *const bf16,
+        operands: &Operands<'_>,
         sums: *mut f32,
         sums_stride: usize,
         add: bool,
     ) {
-        if rows.is_empty() || steps == 0 {
+        if operands.taps.is_empty() || operands.steps == 0 {
             return;
         }
+        /// What registers do not suffice for.
+        #[repr(C)]
+        struct Memory {
+            rows: [*const bf16; 2],
+            skipped_bytes: usize,
+        }
+        let memory =
+            Memory { rows: operands.rows, skipped_bytes: operands.skipped * WIDTH * size_of::<bf16>() };
         // SAFETY: the caller's.
         unsafe {
             asm!(
@@ -103,17 +107,17 @@ impl Tiles {
                 "tilezero tmm2",
                 "tilezero tmm3",
                 "3:",
-                "mov {high}, [{rows}]",
-                "mov {stride}, [{rows} + 8]",
-                "lea {low}, [{stride} * 8]",
-                "lea {low}, [{high} + {low} * 2]",
+                "mov {high}, [{taps}]",
+                "mov {low}, [{memory} + 8]",
+                "add {low}, {high}",
+                "add {high}, [{memory}]",
                 "mov {k}, {steps}",
                 "4:",
-                "tileloadd tmm4, [{high} + {stride}]",
+                "tileloadd tmm4, [{high} + {spacing}]",
                 "tileloadd tmm6, [{weights} + {weights_stride}]",
                 "tileloadd tmm7, [{weights} + {weights_stride} + 64]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm5, [{low} + {stride}]",
+                "tileloadd tmm5, [{low} + {spacing}]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
@@ -122,8 +126,9 @@ impl Tiles {
                 "add {weights}, {step_weights}",
                 "dec {k}",
                 "jnz 4b",
-                "add {rows}, 16",
-                "cmp {rows}, {end}",
+                "add {weights}, [{memory} + 16]",
+                "add {taps}, 8",
+                "cmp {taps}, {end}",
                 "jne 3b",
                 "lea {low}, [{sums_stride} * 8]",
                 "lea {low}, [{sums} + {low} * 2]",
@@ -131,10 +136,12 @@ impl Tiles {
                 "tilestored [{sums} + {sums_stride} + 64], tmm1",
                 "tilestored [{low} + {sums_stride}], tmm2",
                 "tilestored [{low} + {sums_stride} + 64], tmm3",
-                rows = inout(reg) rows.as_ptr() => _,
-                end = in(reg) rows.as_ptr_range().end,
-                steps = in(reg) steps,
-                weights = inout(reg) weights => _,
+                memory = in(reg) &memory,
+                taps = inout(reg) operands.taps.as_ptr() => _,
+                end = in(reg) operands.taps.as_ptr_range().end,
+                spacing = in(reg) operands.spacing,
+                steps = in(reg) operands.steps,
+                weights = inout(reg) operands.weights => _,
                 weights_stride = in(reg) WIDTH * 4,
                 step_weights = const WIDTH * STEP * 2,
                 sums = in(reg) sums,
@@ -142,7 +149,6 @@ impl Tiles {
                 k = inout(reg) usize::from(add) => _,
                 high = out(reg) _,
                 low = out(reg) _,
-                stride = out(reg) _,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
@@ -158,12 +164,18 @@ impl Drop for Tiles {
     }
 }
 
-/// [`SIDE`] rows of terms.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Rows {
-    /// Where the first begins.
-    pub first: *const bf16,
-    /// Bytes from one to the next.
-    pub stride: isize,
+/// What is multiplied, where `WIDTH` columns' weights lie together.
+pub(super) struct Operands<'a> {
+    /// Where what the first tap sees begins, in the first of each half of [`SIDE`] rows.
+    pub rows: [*const bf16; 2],
+    /// Bytes from a row to the next.
+    pub spacing: usize,
+    /// Bytes from what the first tap sees to what each does.
+    pub taps: &'a [usize],
+    /// [`STEP`]s of terms of a tap.
+    pub steps: usize,
+    /// The terms' weights: for every pair those of `WIDTH` columns, of which the first [`SIDE`] are taken.
+    pub weights: *const bf16,
+    /// Terms whose weights lie between a tap's and the next's.
+    pub skipped: usize,
 }

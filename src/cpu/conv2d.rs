@@ -2,7 +2,7 @@
 //! of `x`, whose channels lie together. Upsampling and stride are in where it looks, padding is a row of zeros.
 
 use super::epilogue::{Addend, Epilogue};
-use super::product::{Rows, product};
+use super::product::{Places, Rows, product};
 use super::{Compute, Cpu, winograd};
 use crate::ops::Conv2d;
 use crate::pool::PooledTensor;
@@ -72,9 +72,14 @@ impl<'a, E: Compute> Pixels<'a, E> {
         Pixels { output, stride: inner, kernel: inner + 2, ..self }
     }
 
+    /// Height and width of what an item's output sees of `x'`, padding included.
+    fn padded(&self) -> [usize; 2] {
+        self.output.map(|extent| (extent - 1) * self.stride + self.kernel)
+    }
+
     /// The channels of the pixel of `x'` that is `i` below and `j` right of where `pixel` begins; `None` in the padding.
     #[inline(always)]
-    pub(super) fn at(&self, pixel: Pixel, [i, j]: [usize; 2]) -> Option<&[E]> {
+    pub(super) fn seen_from(&self, pixel: Pixel, [i, j]: [usize; 2]) -> Option<&[E]> {
         let [height, width, channels] = self.extents;
         let [i, j] = [pixel.i.checked_add_unsigned(i)?, pixel.j.checked_add_unsigned(j)?];
         let [i, j] = [usize::try_from(i).ok()?, usize::try_from(j).ok()?];
@@ -111,7 +116,32 @@ impl<E: Compute> Rows<E> for Pixels<'_, E> {
 
     #[inline(always)]
     fn seen(&self, pixel: Pixel, tap: usize) -> Option<&[E]> {
-        self.at(pixel, [tap / self.kernel, tap % self.kernel])
+        self.seen_from(pixel, [tap / self.kernel, tap % self.kernel])
+    }
+}
+
+/// Those are the pixels of each item's `x'` with its padding.
+impl<E: Compute> Places<E> for Pixels<'_, E> {
+    fn line(&self) -> usize {
+        self.output[1]
+    }
+    fn spacing(&self) -> usize {
+        self.stride
+    }
+    fn place(&self, row: usize, tap: usize) -> usize {
+        let ([height, width], [high, wide]) = (self.output, self.padded());
+        let (item, i, j) = (row / (height * width), row / width % height, row % width);
+        let line = item * high + i * self.stride + tap / self.kernel;
+        line * wide + j * self.stride + tap % self.kernel
+    }
+    #[inline(always)]
+    fn at(&self, place: usize) -> Option<&[E]> {
+        let [high, wide] = self.padded();
+        let first = Pixel { item: place / (high * wide), i: -self.padding, j: -self.padding };
+        self.seen_from(first, [place / wide % high, place % wide])
+    }
+    fn all(&self) -> Option<&[E]> {
+        None
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::epilogue::{Addend, Epilogue, Row, Sums, write};
 use super::math::gelu;
-use super::product::{Finish, Rows, product};
+use super::product::{Finish, Places, Rows, product};
 use super::{Compute, Cpu};
 use crate::ops::{Activation, Linear};
 use crate::pool::PooledTensor;
@@ -79,5 +79,23 @@ impl<E: Compute> Rows<E> for Dense<'_, E> {
     #[inline(always)]
     fn seen(&self, row: usize, _: usize) -> Option<&[E]> {
         Some(&self.x[row * self.inputs..][..self.inputs])
+    }
+}
+
+impl<E: Compute> Places<E> for Dense<'_, E> {
+    fn line(&self) -> usize {
+        self.x.len() / self.inputs
+    }
+    fn spacing(&self) -> usize {
+        1
+    }
+    fn place(&self, row: usize, _: usize) -> usize {
+        row
+    }
+    fn at(&self, place: usize) -> Option<&[E]> {
+        self.seen(place, 0)
+    }
+    fn all(&self) -> Option<&[E]> {
+        Some(self.x)
     }
 }

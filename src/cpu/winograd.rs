@@ -159,7 +159,7 @@ fn transform_patches<E: Compute>(
             for at in 0..block.len() {
                 let mut seen = [zeros.as_ptr(); PLACES];
                 for tap in 0..PLACES {
-                    let pixel = patches.at(patch, [tap / SIDE, tap % SIDE]).unwrap_or(zeros);
+                    let pixel = patches.seen_from(patch, [tap / SIDE, tap % SIDE]).unwrap_or(zeros);
                     seen[tap] = pixel[channels.clone()].as_ptr();
                 }
                 let to = to[at * channels.len()..][..(PLACES - 1) * place + channels.len()].as_mut_ptr();

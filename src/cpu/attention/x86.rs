@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use super::super::amx;
 use super::kernel::Kernel;
 
@@ -134,19 +136,18 @@ avx512_bf16! { Amx {
 fn multiply_tiles<const W: usize>(panel: &[f32], rows: &[[f32; W]], sums: &mut [[f32; W]], add: bool) {
     assert!(panel.len() == amx::SIDE * rows.len() && rows.len().is_multiple_of(amx::STEP / 2));
     assert!(sums.len() == amx::SIDE && W.is_multiple_of(amx::SIDE));
-    let panel = amx::Rows { first: panel.as_ptr().cast(), stride: 4 * rows.len() as isize };
+    let (panel, spacing) = (panel.as_ptr().cast::<bf16>(), size_of::<f32>() * rows.len());
     for first in (0..W).step_by(amx::SIDE) {
+        let operands = amx::Operands {
+            rows: [panel, panel.wrapping_byte_add(amx::SIDE / 2 * spacing)],
+            spacing,
+            taps: &[0],
+            steps: rows.len() / (amx::STEP / 2),
+            weights: rows.as_ptr().cast::<f32>().wrapping_add(first).cast(),
+            skipped: 0,
+        };
         // SAFETY: the assertions say that there is what they say, and `attend`, alone, calls this, by `run_products`.
-        unsafe {
-            amx::Tiles::multiply::<W>(
-                &[panel],
-                rows.len() / (amx::STEP / 2),
-                rows.as_ptr().cast::<f32>().add(first).cast(),
-                sums.as_mut_ptr().cast::<f32>().add(first),
-                W,
-                add,
-            );
-        }
+        unsafe { amx::Tiles::multiply::<W>(&operands, sums.as_mut_ptr().cast::<f32>().add(first), W, add) };
     }
 }
 

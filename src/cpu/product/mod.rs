@@ -27,7 +27,7 @@ use std::ops::Range;
 use half::bf16;
 
 pub(super) use tile::Kernel;
-use tile::{Job, ROWS};
+use tile::{Job, ROWS, Run};
 
 use super::threads::{share, tiles, with_scratch};
 use super::{Compute, Isa, PackedWeight};
@@ -75,6 +75,27 @@ pub(super) trait Rows<E>: Sync {
     fn seen(&self, row: Self::Row, tap: usize) -> Option<&[E]>;
 }
 
+/// The same for tiles, which want rows evenly spaced: places that rows' taps see, numbered so that they are that within a
+/// line of the output. Some are padding.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AMX has tiles"))]
+pub(super) trait Places<E>: Sync {
+    /// Rows of a line.
+    fn line(&self) -> usize;
+    /// How many places further the next row of a line sees.
+    fn spacing(&self) -> usize;
+    /// The place that a tap sees.
+    fn place(&self, row: usize, tap: usize) -> usize;
+    /// What is there, one value for each input of the weight; `None` for zeros.
+    fn at(&self, place: usize) -> Option<&[E]>;
+    /// What is at all places, if that lies one after the other.
+    fn all(&self) -> Option<&[E]>;
+}
+
+/// Rows of a block: with one panel's sums, and what of `x` they are made of, they fit a second-level cache.
+const BLOCK: usize = 32 * ROWS;
+/// Bytes of a panel, at most, whose terms are summed before the panel's next part is turned to: an eighth of a
+/// second-level cache.
+const PART: usize = 128 << 10;
 /// Tasks that an output is cut into, about: enough for the threads of one machine to end together.
 const TASKS: usize = 32;
 /// Taps that a tile takes at once, if they are so short that loading and storing its sums would show.
@@ -92,7 +113,7 @@ pub(super) trait Finish<E, const GROUPS: usize>: Sync {
 
 /// Computes `y`, whose rows are `width` wide. Column `j` of it is made of output `first + j` of the weight for each
 /// `first` of `groups`.
-pub(super) fn product<E: Compute, R: Rows<E>, const GROUPS: usize>(
+pub(super) fn product<E: Compute, R: Rows<E> + Places<E>, const GROUPS: usize>(
     weight: &PackedWeight<E>,
     rows: &R,
     y: &mut [E],
@@ -103,34 +124,19 @@ pub(super) fn product<E: Compute, R: Rows<E>, const GROUPS: usize>(
     if y.is_empty() {
         return;
     }
-    let Kernel { panel, rows: tile, block, wants_even_rows, .. } = weight.kernel();
-    let (height, panels) = (y.len() / width, width.div_ceil(panel));
-    let blocks = height.div_ceil(block);
-    // As even as they can be, in whole tiles.
-    let block_rows = height.div_ceil(blocks).next_multiple_of(tile);
-    let blocks = height.div_ceil(block_rows);
-    // Many panels to a task, so that its rows of `x` are read from memory once, but enough tasks for every thread.
-    let panels_at_once = (panels * blocks / TASKS).clamp(1, panels);
-    // All of them at once where it is more than a few pointers to find the rows of a tile, so that they are found once.
-    let panels_together = if wants_even_rows { panels_at_once } else { 1 };
+    let (panel, height) = (weight.kernel().panel, y.len() / width);
     // A group's columns may begin anywhere in a panel of the weight and end in the next.
     let span = if groups.iter().all(|first| first % panel == 0) { panel } else { 2 * panel };
-    let work = 2 * (height * width * GROUPS) as u64 * (weight.taps() * weight.inputs()) as u64;
     let product = Product { weight, rows, output: Output::new(y), width, groups, span, finish };
-    // Tasks of the same panels are neighbours, so that those too are read from memory once.
-    share(panels.div_ceil(panels_at_once) * blocks, work, |task| {
-        let (first_panel, first_row) = (task / blocks * panels_at_once, task % blocks * block_rows);
-        let block = first_row..height.min(first_row + block_rows);
-        let all = first_panel * panel..width.min((first_panel + panels_at_once) * panel);
-        // SAFETY: a weight is packed for instructions that the machine has.
-        unsafe {
-            weight.kernel().ready(&|| {
-                for columns in tiles(all.len(), panels_together * panel) {
-                    let columns = all.start + columns.start..all.start + columns.end;
-                    let fresh = columns.start == all.start && !wants_even_rows;
-                    product.block(block.clone(), columns, fresh);
-                }
-            });
+    #[cfg(target_arch = "x86_64")]
+    if matches!(weight.kernel().run, Run::Tiles) && weight.inputs() > 0 {
+        product.by_tiles(height);
+        return;
+    }
+    product.share(height, BLOCK, ROWS, |block, columns| {
+        for panel in product.panels_of(&columns) {
+            let fresh = panel.start == columns.start;
+            product.panel(block.clone(), panel, fresh);
         }
     });
 }
@@ -154,58 +160,106 @@ struct Part {
     terms: Range<usize>,
 }
 
+impl Part {
+    /// Whether there are sums of other terms already.
+    fn adds(&self) -> bool {
+        self.taps.start + self.terms.start > 0
+    }
+
+    /// Whether no terms are left then.
+    fn is_last<E: Compute>(&self, weight: &PackedWeight<E>) -> bool {
+        self.taps.end == weight.taps() && self.terms.end == weight.inputs()
+    }
+
+    /// Where its first term is stored.
+    fn first<E: Compute>(&self, weight: &PackedWeight<E>) -> usize {
+        self.taps.start * weight.stored_inputs() + self.terms.start
+    }
+}
+
+/// A panel of a weight.
+struct Panel<'a, E> {
+    /// Of all terms.
+    weights: &'a [E],
+    width: usize,
+    /// Where its sums begin in a row of sums.
+    first: usize,
+}
+
 impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<'_, E, R, F, GROUPS> {
-    /// Computes the columns of some panels, in each group, of a block of rows. Rows of `x` that are `fresh` are in no cache
-    /// yet and worth asking for.
-    fn block(&self, block: Range<usize>, columns: Range<usize>, fresh: bool) {
+    /// Calls `f` with blocks of rows, of at most `most` and of whole tiles, and the columns of some panels, until it was
+    /// called with all of them.
+    fn share(&self, height: usize, most: usize, tile: usize, f: impl Fn(Range<usize>, Range<usize>) + Sync) {
+        let panel = self.weight.kernel().panel;
+        let (blocks, panels) = (height.div_ceil(most), self.width.div_ceil(panel));
+        // As even as they can be.
+        let block_rows = height.div_ceil(blocks).next_multiple_of(tile);
+        let blocks = height.div_ceil(block_rows);
+        // Many panels to a task, so that its rows of `x` are read from memory once, but enough tasks for every thread.
+        let panels_at_once = (panels * blocks / TASKS).clamp(1, panels);
+        let terms = (self.weight.taps() * self.weight.inputs()) as u64;
+        let work = 2 * (height * self.width * GROUPS) as u64 * terms;
+        // Tasks of the same panels are neighbours, so that those too are read from memory once.
+        share(panels.div_ceil(panels_at_once) * blocks, work, |task| {
+            let (first, row) = (task / blocks * panels_at_once, task % blocks * block_rows);
+            f(
+                row..height.min(row + block_rows),
+                first * panel..self.width.min((first + panels_at_once) * panel),
+            );
+        });
+    }
+
+    /// The panels of columns that begin where one does.
+    fn panels_of(&self, columns: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<E, R, F, GROUPS> {
+        let first = columns.start;
+        tiles(columns.len(), self.weight.kernel().panel)
+            .map(move |panel| first + panel.start..first + panel.end)
+    }
+
+    /// Computes some columns of a block of rows, at most a panel of each group. Rows of `x` that are `fresh` are in no
+    /// cache yet.
+    fn panel(&self, block: Range<usize>, columns: Range<usize>, fresh: bool) {
         let (kernel, taps, inputs) = (self.weight.kernel(), self.weight.taps(), self.weight.inputs());
-        let most = kernel.part / (kernel.panel * size_of::<E>());
+        let most = PART / (kernel.panel * size_of::<E>());
         let taps_at_once = (most / inputs.max(1)).clamp(1, TAPS);
-        let terms_at_once = inputs.div_ceil(inputs.div_ceil(most).max(1)).next_multiple_of(kernel.step);
-        let tile_sums = kernel.rows * GROUPS * self.span;
+        let terms_at_once = inputs.div_ceil(inputs.div_ceil(most).max(1)).next_multiple_of(kernel.depth);
+        let tile_sums = ROWS * GROUPS * self.span;
         // Sums that need not wait for other terms take the same place for all tiles, in the nearest cache.
         let whole = taps_at_once >= taps && terms_at_once >= inputs;
         let step = if whole { 0 } else { tile_sums };
-        let tiles_of_block = block.len().div_ceil(kernel.rows) * columns.len().div_ceil(kernel.panel);
-        let collected = if kernel.wants_even_rows { taps_at_once * kernel.rows * terms_at_once } else { 0 };
-        let sums = step * tiles_of_block + tile_sums;
-        with_scratch(sums + collected * size_of::<E>() / size_of::<f32>(), |scratch| {
-            let (sums, collected) = scratch.split_at_mut(sums);
+        with_scratch(step * block.len().div_ceil(ROWS) + tile_sums, |sums| {
             if inputs == 0 {
                 sums.fill(0.0);
-                for tile in tiles(block.len(), kernel.rows) {
-                    for columns in panels(&columns, kernel.panel) {
-                        self.finish(block.start + tile.start..block.start + tile.end, &columns, sums);
-                    }
-                }
+                tiles(block.len(), ROWS).for_each(|tile| {
+                    self.finish(block.start + tile.start..block.start + tile.end, &columns, sums);
+                });
                 return;
             }
             for taps in tiles(taps, taps_at_once) {
                 for terms in tiles(inputs, terms_at_once) {
                     let part = Part { taps: taps.clone(), terms };
-                    self.part(&part, block.clone(), &columns, fresh, Scratch { sums, step, collected });
+                    self.part(&part, block.clone(), &columns, fresh, sums, step);
                 }
             }
         });
     }
 
-    /// Adds one part of the sums, tile by tile. Those that are whole then are finished at once.
+    /// Adds one part of the sums, tile by tile, whose places in `sums` are `step` apart. Those that are whole then are
+    /// finished at once.
     fn part(
         &self,
         part: &Part,
         block: Range<usize>,
         columns: &Range<usize>,
         fresh: bool,
-        scratch: Scratch<'_>,
+        sums: &mut [f32],
+        step: usize,
     ) {
-        let (kernel, inputs) = (self.weight.kernel(), self.weight.inputs());
-        let last = part.taps.end == self.weight.taps() && part.terms.end == inputs;
+        let (inputs, last) = (self.weight.inputs(), part.is_last(self.weight));
         let mut row = self.rows.row(block.start);
-        let mut starts = [[std::ptr::null(); ROWS]; TAPS];
-        let starts = &mut starts[..part.taps.len()];
-        let mut at = 0;
-        for first in block.clone().step_by(kernel.rows) {
-            let tile = first..block.end.min(first + kernel.rows);
+        for (i, first) in block.clone().step_by(ROWS).enumerate() {
+            let tile = first..block.end.min(first + ROWS);
+            let mut starts = [[std::ptr::null(); ROWS]; TAPS];
             for r in 0..tile.len() {
                 for (starts, tap) in starts.iter_mut().zip(part.taps.clone()) {
                     let seen = self.rows.seen(row, tap).unwrap_or(self.weight.zeros());
@@ -214,21 +268,15 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
                 row = self.rows.next(row);
             }
             if fresh {
-                self.prefetch_rows(row, kernel.rows.min(block.end - tile.end), part);
+                self.prefetch_rows(row, ROWS.min(block.end - tile.end), part);
             }
-            if kernel.wants_even_rows {
-                collect(starts, tile.len(), part.terms.len(), kernel, scratch.collected);
+            if last {
+                self.prefetch_columns(tile.clone(), columns);
             }
-            for columns in panels(columns, kernel.panel) {
-                if last {
-                    self.prefetch_columns(tile.clone(), &columns);
-                }
-                let sums = &mut scratch.sums[at..];
-                self.multiply(starts, tile.len(), &columns, part, sums);
-                if last {
-                    self.finish(tile.clone(), &columns, sums);
-                }
-                at += scratch.step;
+            let sums = &mut sums[i * step..];
+            self.multiply(&starts[..part.taps.len()], tile.len(), columns, part, sums);
+            if last {
+                self.finish(tile, columns, sums);
             }
         }
     }
@@ -239,31 +287,38 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
         starts: &[[*const E; ROWS]],
         rows: usize,
         columns: &Range<usize>,
-        Part { taps, terms }: &Part,
+        part: &Part,
         sums: &mut [f32],
     ) {
         let (kernel, stride) = (self.weight.kernel(), GROUPS * self.span);
-        for (g, group) in self.groups.iter().enumerate() {
-            let first = (group + columns.start) / kernel.panel * kernel.panel;
-            for (i, first) in (first..group + columns.end).step_by(kernel.panel).enumerate() {
-                let (panel, width) = self.weight.panel(first);
-                let weights = &panel[(taps.start * self.weight.stored_inputs() + terms.start) * width..];
-                let sums =
-                    &mut sums[g * self.span + i * kernel.panel..][..(kernel.rows - 1) * stride + width];
-                let job = Job {
-                    starts,
-                    terms: terms.len(),
-                    weights: weights.as_ptr(),
-                    sums: sums.as_mut_ptr(),
-                    stride,
-                    add: taps.start + terms.start > 0,
-                };
-                // SAFETY: `block` is called where the kernel is ready. Each start has its terms after it, by the slice that
-                // it was taken from or collected in. The panel holds the weights of all terms of all taps, and those of
-                // this part are among them. The sums' slice ends where a whole tile's do.
-                unsafe { kernel.run(rows, width, &job) };
-            }
+        for Panel { weights, width, first } in self.panels(columns) {
+            let weights = &weights[part.first(self.weight) * width..];
+            let sums = &mut sums[first..][..(rows - 1) * stride + width];
+            let job = Job {
+                starts,
+                terms: part.terms.len(),
+                weights: weights.as_ptr(),
+                sums: sums.as_mut_ptr(),
+                stride,
+                add: part.adds(),
+            };
+            // SAFETY: a weight is packed for instructions that the machine has. Each start has its terms after it, by the
+            // slice that it was taken from. The panel holds the weights of all terms of all taps, and those of this part
+            // are among them. The sums' slice ends where the last row's do.
+            unsafe { kernel.run(rows, width, &job) };
         }
+    }
+
+    /// What each group's columns are made of.
+    fn panels(&self, columns: &Range<usize>) -> impl Iterator<Item = Panel<'_, E>> {
+        let (panel, columns) = (self.weight.kernel().panel, columns.clone());
+        self.groups.iter().enumerate().flat_map(move |(g, group)| {
+            let first = (group + columns.start) / panel * panel;
+            (first..group + columns.end).step_by(panel).enumerate().map(move |(i, output)| {
+                let (weights, width) = self.weight.panel(output);
+                Panel { weights, width, first: g * self.span + i * panel }
+            })
+        })
     }
 
     /// Writes a tile's columns.
@@ -311,70 +366,12 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
     }
 }
 
-/// Where a block's sums and rows are kept.
-struct Scratch<'a> {
-    /// The sums of every tile and panel, `step` apart.
-    sums: &'a mut [f32],
-    step: usize,
-    /// Rows that had to be collected.
-    collected: &'a mut [f32],
-}
-
-/// The panels that some columns lie in.
-fn panels(columns: &Range<usize>, panel: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-    let first = columns.start;
-    tiles(columns.len(), panel).map(move |panel| first + panel.start..first + panel.end)
-}
-
-/// Copies the rows of taps that are not even, as the kernel wants them, and says where they are then.
-fn collect<E: Compute>(
-    starts: &mut [[*const E; ROWS]],
-    rows: usize,
-    terms: usize,
-    kernel: Kernel<E>,
-    to: &mut [f32],
-) {
-    let stored = terms.next_multiple_of(kernel.step);
-    let to: &mut [E] = bytemuck::cast_slice_mut(to);
-    for (starts, to) in starts.iter_mut().zip(to.chunks_exact_mut(kernel.rows * stored)) {
-        let spacing = |r: usize| starts[r + 1].addr().wrapping_sub(starts[r].addr());
-        if rows == kernel.rows && stored == terms && (1..rows - 1).all(|r| spacing(r) == spacing(0)) {
-            continue;
-        }
-        vectorised(
-            #[inline(always)]
-            || {
-                for (r, to) in to.chunks_exact_mut(stored).enumerate() {
-                    // SAFETY: so many terms begin there, as the slice says that the start was taken from.
-                    let from = unsafe { std::slice::from_raw_parts(starts[r.min(rows - 1)], terms) };
-                    let (to, zeros) = to.split_at_mut(terms);
-                    copy(to, from);
-                    zeros.fill(E::default());
-                    starts[r] = to.as_ptr();
-                }
-            },
-        );
-    }
-}
-
-/// Copies short rows, without the call that copying a slice is.
-#[inline(always)]
-fn copy<E: Copy>(to: &mut [E], from: &[E]) {
-    let ((to, last), (from, from_last)) = (to.as_chunks_mut::<32>(), from.as_chunks::<32>());
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = *from;
-    }
-    for (to, from) in last.iter_mut().zip(from_last) {
-        *to = *from;
-    }
-}
-
 /// `sums = x weights`, or `sums + x weights` with `add`, where a panel's weights are given: rows by terms, terms by the
 /// panel's columns, rows by those. The kernel is one that the machine has.
 pub(super) fn multiply<E: Compute>(kernel: Kernel<E>, x: &[E], weights: &[E], sums: &mut [f32], add: bool) {
     let terms = weights.len() / kernel.panel;
-    let sums = sums.chunks_mut(kernel.rows * kernel.panel);
-    for (x, sums) in x.chunks(kernel.rows * terms).zip(sums) {
+    let sums = sums.chunks_mut(ROWS * kernel.panel);
+    for (x, sums) in x.chunks(ROWS * terms).zip(sums) {
         let rows = sums.len() / kernel.panel;
         assert!(x.len() == rows * terms && terms.is_multiple_of(kernel.depth), "whole rows");
         let starts = std::array::from_fn(|r| x[r.min(rows - 1) * terms..].as_ptr());

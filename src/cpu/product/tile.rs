@@ -11,11 +11,9 @@
 
 use super::super::Compute;
 
-/// Rows of a tile of vectors. With four vectors of columns their sums take 24 registers of AVX-512's 32, with two 12 of
+/// Rows of a tile, at most. With four vectors of columns their sums take 24 registers of AVX-512's 32, with two 12 of
 /// AVX2's 16; what is left holds the weights and a broadcast.
-const ROWS_OF_VECTORS: usize = 6;
-/// Rows of any tile, at most.
-pub(in super::super) const ROWS: usize = 32;
+pub(in super::super) const ROWS: usize = 6;
 
 /// Vector arithmetic on sums of products, and what it wants of a packed weight's layout.
 pub(super) trait Lanes {
@@ -135,17 +133,17 @@ pub struct Kernel<E> {
     pub(in super::super) depth: usize,
     /// Terms that a tap's weights are filled up to a multiple of, by zeros.
     pub(in super::super) step: usize,
-    /// Rows of a tile.
-    pub(in super::super) rows: usize,
-    /// Rows of a block, whole tiles: with one panel's sums, and what of `x` they are made of, they fit a second-level cache.
-    pub(in super::super) block: usize,
-    /// Bytes of a panel, at most, whose terms are summed before the panel's next part is turned to.
-    pub(in super::super) part: usize,
-    /// Whether it wants the rows of a tile to be all there, as far from each other as the first two are, and each of
-    /// whole steps.
-    pub(in super::super) wants_even_rows: bool,
-    pub(super) ready: unsafe fn(&dyn Fn()),
-    pub(super) run: unsafe fn(usize, usize, &Job<'_, E>),
+    pub(super) run: Run<E>,
+}
+
+/// What computes sums.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Run<E> {
+    /// A tile's, by vectors.
+    Vectors(unsafe fn(usize, usize, &Job<'_, E>)),
+    /// A block's, by AMX; `E` is bf16.
+    #[cfg(target_arch = "x86_64")]
+    Tiles,
 }
 
 impl<E> Kernel<E> {
@@ -155,13 +153,7 @@ impl<E> Kernel<E> {
             panel: L::LANES * L::VECTORS,
             depth: L::DEPTH,
             step: L::DEPTH,
-            rows: ROWS_OF_VECTORS,
-            block: 32 * ROWS_OF_VECTORS,
-            // An eighth of a second-level cache.
-            part: 128 << 10,
-            wants_even_rows: false,
-            ready: |f| f(),
-            run: run::<L>,
+            run: Run::Vectors(run::<L>),
         }
     }
 
@@ -170,23 +162,17 @@ impl<E> Kernel<E> {
         (columns.div_ceil(self.lanes).next_power_of_two() * self.lanes).min(self.panel)
     }
 
-    /// Calls `f` where [`Kernel::run`] can be called on this thread.
+    /// Computes `rows` rows, at most [`ROWS`], of a panel of `width` columns, by vectors.
     ///
     /// # Safety
-    /// The machine has the instruction set.
-    pub(in super::super) unsafe fn ready(&self, f: &dyn Fn()) {
-        // SAFETY: the caller's.
-        unsafe { (self.ready)(f) }
-    }
-
-    /// Computes `rows` rows, at most those of a tile, of a panel of `width` columns.
-    ///
-    /// # Safety
-    /// Called from `ready`. `job` points to what it says for that many rows and columns; if rows have to be even, for all
-    /// rows of a tile.
+    /// The machine has the instruction set. `job` points to what it says for that many rows and columns.
     pub(in super::super) unsafe fn run(&self, rows: usize, width: usize, job: &Job<'_, E>) {
-        // SAFETY: the caller's.
-        unsafe { (self.run)(rows, width / self.lanes, job) }
+        match self.run {
+            // SAFETY: the caller's.
+            Run::Vectors(run) => unsafe { run(rows, width / self.lanes, job) },
+            #[cfg(target_arch = "x86_64")]
+            Run::Tiles => unreachable!("AMX takes whole blocks"),
+        }
     }
 }
 
