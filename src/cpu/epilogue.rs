@@ -36,7 +36,13 @@ impl<'a, E: Compute> Addend<'a, E> {
     /// From where its row for a row of the product begins.
     #[inline(always)]
     fn of(&self, row: usize) -> &'a [E] {
-        &self.values[row / self.shared_by * self.stride..]
+        // A division takes as long as a short row's arithmetic.
+        let row = match self.shared_by {
+            1 => row,
+            usize::MAX => 0,
+            shared_by => row / shared_by,
+        };
+        &self.values[row * self.stride..]
     }
 }
 
@@ -70,7 +76,7 @@ impl<E: Compute> Epilogue<'_, E> {
                 &Activated(
                     of,
                     #[inline(always)]
-                    |sum| activate(sum, Activation::Silu),
+                    |sum| activate::<E>(sum, Activation::Silu),
                 ),
             ),
             Activation::Relu => write(
@@ -78,7 +84,7 @@ impl<E: Compute> Epilogue<'_, E> {
                 &Activated(
                     of,
                     #[inline(always)]
-                    |sum| activate(sum, Activation::Relu),
+                    |sum| activate::<E>(sum, Activation::Relu),
                 ),
             ),
             Activation::Identity | Activation::Geglu => write(y, &of),

@@ -67,14 +67,14 @@ pub(super) fn group_norm<E: Compute>(
                     x,
                     y,
                     #[inline(always)]
-                    |y| activate(y, Activation::Silu),
+                    |y| activate::<E>(y, Activation::Silu),
                 ),
                 Activation::Relu => apply(
                     affine,
                     x,
                     y,
                     #[inline(always)]
-                    |y| activate(y, Activation::Relu),
+                    |y| activate::<E>(y, Activation::Relu),
                 ),
                 _ => apply(
                     affine,

@@ -53,7 +53,7 @@ impl<E: Compute> Row for Gated<'_, E> {
     fn columns<const N: usize>(&self, first: usize) -> [f32; N] {
         let (mut values, gates) = (self.values.columns(first), self.gates.columns::<N>(first));
         for (value, gate) in values.iter_mut().zip(gates) {
-            *value *= gelu(gate);
+            *value *= gelu::<E>(gate);
         }
         values
     }
