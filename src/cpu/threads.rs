@@ -31,16 +31,6 @@ pub(super) fn for_each_block<T: Send>(
     });
 }
 
-/// Calls both, on the current rayon pool if `flops`, the work of both, is worth that.
-pub(super) fn join(flops: u64, a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
-    if flops < WORTH_SHARING {
-        a();
-        b();
-    } else {
-        rayon::join(a, b);
-    }
-}
-
 /// Calls `f` with each of `0..tasks`, on the current rayon pool if `flops`, the work of all of it, is worth that.
 pub(super) fn share(tasks: usize, flops: u64, f: impl Fn(usize) + Sync) {
     if flops < WORTH_SHARING || tasks < 2 {

@@ -59,11 +59,11 @@ impl<'a, K: Kernel, const W: usize> Chunk<'a, K, W> {
         }
     }
 
-    /// Writes what was found after the last key.
-    pub fn store<E: Compute>(&self, y: &mut [&mut [E]]) {
+    /// Writes what was found after the last key to a row for each query.
+    pub fn store<'y, E: Compute>(&self, mut y: impl Iterator<Item = &'y mut [E]>) {
         let sums = self.sums.chunks_exact(self.depth.next_multiple_of(K::PANEL));
-        for ((sums, total), y) in sums.zip(&*self.total).zip(y.chunks_mut(W)) {
-            unpack(sums, total, self.depth, y);
+        for (sums, total) in sums.zip(&*self.total) {
+            unpack(sums, total, self.depth, &mut y);
         }
     }
 }

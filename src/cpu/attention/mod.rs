@@ -13,9 +13,8 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use std::ops::Range;
-
-use super::threads::{for_each_block, join, with_scratch};
+use super::product::Output;
+use super::threads::{for_each_block, share, with_scratch};
 use super::{Compute, Cpu, Isa};
 use crate::error::Result;
 use crate::ops::Attention;
@@ -101,58 +100,27 @@ fn attend<E: Compute, K: Kernel, const V: usize, const W: usize>(
         pack::<E, K>(&k, &v, to);
     });
 
-    let packed = packed.data();
-    for_each_block(y.data_mut(), queries * op.channels, CHUNK * op.channels, op.flops(), |n, b, y| {
-        let (first, count) = (n * queries + b * CHUNK, y.len() / op.channels);
-        let flops = 4 * (y.len() * keys) as u64;
-        for_each_head(split_rows(y, op.channels), 0..op.heads, flops, &|h, mut y| {
-            let q = Head::new(&op.q, first..first + count, h, depth);
-            let packed = &packed[(n * op.heads + h) * packed_len..][..packed_len];
-            with_scratch(Chunk::<K, W>::scratch(&q), |scratch| {
-                let kernel = K::new();
-                let mut chunk = Chunk::<K, W>::new(kernel, scratch, &q);
-                kernel.run_products(
-                    #[inline(always)]
-                    || {
-                        for tile in packed_tiles::<K>(keys, depth, packed) {
-                            chunk.attend::<V>(tile);
-                        }
-                    },
-                );
-                chunk.store(&mut y[..count]);
-            });
+    let (packed, chunks) = (packed.data(), queries.div_ceil(CHUNK));
+    let y = Output::new(y.data_mut());
+    // Tasks of a head are neighbours, so that its keys and values are read from memory once.
+    share(op.q.tensor.shape()[0] * op.heads * chunks, op.flops(), |task| {
+        let (head, first) = (task / chunks, task % chunks * CHUNK);
+        let (n, h) = (head / op.heads, head % op.heads);
+        let rows = n * queries + first..n * queries + queries.min(first + CHUNK);
+        let q = Head::new(&op.q, rows.clone(), h, depth);
+        with_scratch(Chunk::<K, W>::scratch(&q), |scratch| {
+            let kernel = K::new();
+            let mut chunk = Chunk::<K, W>::new(kernel, scratch, &q);
+            kernel.run_products(
+                #[inline(always)]
+                || {
+                    for tile in packed_tiles::<K>(keys, depth, &packed[head * packed_len..][..packed_len]) {
+                        chunk.attend::<V>(tile);
+                    }
+                },
+            );
+            // SAFETY: `y` has a row for each query, whose columns of a head belong to this task alone.
+            chunk.store(rows.map(|row| unsafe { y.part(row * op.channels + h * depth, depth) }));
         });
     });
-}
-
-/// Some columns of the rows of a chunk of `y`; those past the last row are empty.
-type Rows<'a, E> = [&'a mut [E]; CHUNK];
-
-fn split_rows<E>(y: &mut [E], channels: usize) -> Rows<'_, E> {
-    let mut rows = y.chunks_exact_mut(channels);
-    std::array::from_fn(|_| rows.next().unwrap_or_default())
-}
-
-/// Calls `f` with each of `heads`, which `rows` have side by side, and its columns; on several threads if `flops` is
-/// worth that.
-fn for_each_head<E: Send>(
-    rows: Rows<'_, E>,
-    heads: Range<usize>,
-    flops: u64,
-    f: &(impl Fn(usize, Rows<'_, E>) + Sync),
-) {
-    if heads.len() == 1 {
-        return f(heads.start, rows);
-    }
-    let (half, middle) = (heads.len() / 2, heads.start + heads.len() / 2);
-    let [mut left, mut right]: [Rows<'_, E>; 2] =
-        std::array::from_fn(|_| std::array::from_fn(|_| Default::default()));
-    for ((row, left), right) in rows.into_iter().zip(&mut left).zip(&mut right) {
-        (*left, *right) = row.split_at_mut(row.len() / heads.len() * half);
-    }
-    join(
-        flops,
-        || for_each_head(left, heads.start..middle, flops / 2, f),
-        || for_each_head(right, middle..heads.end, flops / 2, f),
-    );
 }

@@ -95,13 +95,12 @@ impl<'a, E: Compute> Head<'a, E> {
         }
     }
 
-    /// Rows `first..`, each of the words of its depth; past the last comes anything.
+    /// Rows `first..`, each of the words of its depth, which hold what the row does; past the last comes anything.
     pub fn copy_rows<K: Kernel>(&self, first: usize, to: &mut [f32]) {
         for (i, to) in to.chunks_exact_mut(words::<K>(self.depth)).enumerate() {
-            let row = self.row((first + i).min(self.rows - 1));
-            for (to, at) in to.chunks_mut(PANEL).zip((0..).step_by(PANEL * K::PER_WORD)) {
-                to.copy_from_slice(&first_words::<E, K>(row.get(at..).unwrap_or_default()));
-            }
+            let (to, zeros) = bytemuck::cast_slice_mut(to).split_at_mut(self.depth);
+            to.copy_from_slice(self.row((first + i).min(self.rows - 1)));
+            zeros.fill(E::default());
         }
     }
 
@@ -109,31 +108,39 @@ impl<'a, E: Compute> Head<'a, E> {
     pub fn copy_columns<K: Kernel>(&self, rows: Range<usize>, first: usize, to: &mut [f32]) {
         let words = words::<K>(rows.len());
         for (column, to) in (first..).step_by(PANEL).zip(to.chunks_exact_mut(PANEL * words)) {
-            let values = |at: usize| {
-                let row = if at < rows.end { self.row(at) } else { &[] };
-                widened(row.get(column..).unwrap_or_default())
-            };
             for word in (0..words).step_by(PANEL) {
-                let pairs = std::array::from_fn(|i| {
-                    let at = rows.start + (word + i) * K::PER_WORD;
-                    let (first, second) = (values(at), values(at + 1));
-                    if K::PER_WORD == 1 { first } else { std::array::from_fn(|c| pair(first[c], second[c])) }
-                });
-                for (to, words_of_column) in to.chunks_exact_mut(words).zip(transpose(pairs)) {
+                let mut block = [[0.0; PANEL]; PANEL];
+                for (i, block) in block.iter_mut().enumerate() {
+                    *block = self.pairs(rows.start + 2 * (word + i)..rows.end, column);
+                }
+                for (to, words_of_column) in to.chunks_exact_mut(words).zip(transpose(block)) {
                     to[word..][..PANEL].copy_from_slice(&words_of_column);
                 }
             }
         }
     }
 
+    /// The words of columns `first..` of the first two of some rows.
+    #[inline(always)]
+    fn pairs(&self, rows: Range<usize>, first: usize) -> [f32; PANEL] {
+        let mut both = [[0.0; PANEL]; 2];
+        for (values, row) in both.iter_mut().zip(rows) {
+            *values = widened(self.row(row).get(first..).unwrap_or_default());
+        }
+        let [mut pairs, next] = both;
+        for (value, next) in pairs.iter_mut().zip(next) {
+            *value = pair(*value, next);
+        }
+        pairs
+    }
+
     /// Columns `first..` of some rows in words of neighbouring rows, `[rows in words, PANEL]`; 0 past the last.
     pub fn pack_columns<K: Kernel>(&self, rows: Range<usize>, first: usize, to: &mut [[f32; PANEL]]) {
         for (at, to) in rows.clone().step_by(K::PER_WORD).zip(to) {
-            *to = widened(&self.row(at)[first..]);
-            if K::PER_WORD == 2 {
-                let next = if at + 1 < rows.end { widened(&self.row(at + 1)[first..]) } else { [0.0; PANEL] };
-                *to = std::array::from_fn(|i| pair(to[i], next[i]));
-            }
+            *to = match K::PER_WORD {
+                1 => widened(&self.row(at)[first..]),
+                _ => self.pairs(at..rows.end, first),
+            };
         }
     }
 }
@@ -165,25 +172,40 @@ fn widened<E: Compute>(row: &[E]) -> [f32; PANEL] {
 
 #[inline(always)]
 fn transpose(block: [[f32; PANEL]; PANEL]) -> [[f32; PANEL]; PANEL] {
-    std::array::from_fn(|i| std::array::from_fn(|j| block[j][i]))
+    let mut transposed = block;
+    for (i, row) in block.iter().enumerate() {
+        for (transposed, value) in transposed.iter_mut().zip(row) {
+            transposed[i] = *value;
+        }
+    }
+    transposed
 }
 
-/// Writes `sums / totals` of some queries, `[depth in whole panels, W]`, as rows of `y`.
-pub(super) fn unpack<E: Compute, const W: usize>(
+/// Writes `sums / totals` of some queries, `[depth in whole panels, W]`, to a row each, while there are rows.
+pub(super) fn unpack<'y, E: Compute, const W: usize>(
     sums: &[[f32; W]],
     totals: &[f32; W],
     depth: usize,
-    y: &mut [&mut [E]],
+    y: &mut impl Iterator<Item = &'y mut [E]>,
 ) {
-    for (y, first) in y.chunks_mut(PANEL).zip((0..W).step_by(PANEL)) {
-        let totals: [f32; PANEL] = std::array::from_fn(|i| totals[first + i]);
+    for first in (0..W).step_by(PANEL) {
+        let mut rows: [&mut [E]; PANEL] = std::array::from_fn(|_| y.next().unwrap_or_default());
+        let mut shares = [0.0; PANEL];
+        for (share, total) in shares.iter_mut().zip(&totals[first..]) {
+            *share = 1.0 / total;
+        }
         for (sums, at) in sums.chunks_exact(PANEL).zip((0..depth).step_by(PANEL)) {
-            let means = std::array::from_fn(|j| std::array::from_fn(|i| sums[j][first + i] / totals[i]));
-            for (y, means) in y.iter_mut().zip(transpose(means)) {
-                let y = &mut y[at..];
-                match y.first_chunk_mut::<PANEL>() {
-                    Some(y) => *y = means.map(E::narrow),
-                    None => y.iter_mut().zip(means).for_each(|(y, mean)| *y = E::narrow(mean)),
+            let mut means = [[0.0; PANEL]; PANEL];
+            for (means, sums) in means.iter_mut().zip(sums) {
+                for ((mean, sum), share) in means.iter_mut().zip(&sums[first..]).zip(shares) {
+                    *mean = sum * share;
+                }
+            }
+            for (row, means) in rows.iter_mut().zip(transpose(means)) {
+                let to = row.get_mut(at..).unwrap_or_default();
+                match to.first_chunk_mut::<PANEL>() {
+                    Some(to) => *to = means.map(E::narrow),
+                    None => to.iter_mut().zip(means).for_each(|(to, mean)| *to = E::narrow(mean)),
                 }
             }
         }
