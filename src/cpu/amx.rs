@@ -66,96 +66,119 @@ impl Tiles {
         Tiles(PhantomData)
     }
 
-    /// Adds products to sums of [`SIDE`] rows and columns, or with `add` false sets them. The rows of sums lie
-    /// `sums_stride` numbers apart.
+    /// Adds products to sums of [`SIDE`] rows and `COLUMNS` columns, as many or half, or with `add` false sets them. The
+    /// rows of sums lie `sums_stride` numbers apart.
     ///
     /// # Safety
     /// This thread has [`Tiles`]. All that the operands point to is there, and so are the sums.
     #[inline(always)]
-    pub unsafe fn multiply<const WIDTH: usize>(
+    pub unsafe fn multiply<const COLUMNS: usize>(
         operands: &Operands<'_>,
         sums: *mut f32,
         sums_stride: usize,
         add: bool,
     ) {
+        const { assert!(COLUMNS == SIDE || COLUMNS == SIDE / 2) };
         if operands.taps.is_empty() || operands.steps == 0 {
             return;
         }
+        // SAFETY: the caller's.
+        unsafe {
+            if COLUMNS == SIDE {
+                multiply!(operands, sums, sums_stride, add, both);
+            } else {
+                multiply!(operands, sums, sums_stride, add, first);
+            }
+        }
+    }
+}
+
+/// The lines of a second tile of columns, where there is one.
+macro_rules! second {
+    (both, $line:literal) => {
+        $line
+    };
+    (first, $line:literal) => {
+        ""
+    };
+}
+
+/// [`Tiles::multiply`] for `both` tiles of columns, or the `first`.
+macro_rules! multiply {
+    ($operands:ident, $sums:ident, $sums_stride:ident, $add:ident, $tiles:ident) => {{
         /// What registers do not suffice for.
         #[repr(C)]
         struct Memory {
             rows: [*const bf16; 2],
             skipped_bytes: usize,
         }
-        let memory =
-            Memory { rows: operands.rows, skipped_bytes: operands.skipped * WIDTH * size_of::<bf16>() };
-        // SAFETY: the caller's.
-        unsafe {
-            asm!(
-                "lea {low}, [{sums_stride} * 8]",
-                "lea {low}, [{sums} + {low} * 2]",
-                "test {k}, {k}",
-                "jz 2f",
-                "tileloadd tmm0, [{sums} + {sums_stride}]",
-                "tileloadd tmm1, [{sums} + {sums_stride} + 64]",
-                "tileloadd tmm2, [{low} + {sums_stride}]",
-                "tileloadd tmm3, [{low} + {sums_stride} + 64]",
-                "jmp 3f",
-                "2:",
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "3:",
-                "mov {high}, [{taps}]",
-                "mov {low}, [{memory} + 8]",
-                "add {low}, {high}",
-                "add {high}, [{memory}]",
-                "mov {k}, {steps}",
-                "4:",
-                "tileloadd tmm4, [{high} + {spacing}]",
-                "tileloadd tmm6, [{weights} + {weights_stride}]",
-                "tileloadd tmm7, [{weights} + {weights_stride} + 64]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm5, [{low} + {spacing}]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {high}, 64",
-                "add {low}, 64",
-                "add {weights}, {step_weights}",
-                "dec {k}",
-                "jnz 4b",
-                "add {weights}, [{memory} + 16]",
-                "add {taps}, 8",
-                "cmp {taps}, {end}",
-                "jne 3b",
-                "lea {low}, [{sums_stride} * 8]",
-                "lea {low}, [{sums} + {low} * 2]",
-                "tilestored [{sums} + {sums_stride}], tmm0",
-                "tilestored [{sums} + {sums_stride} + 64], tmm1",
-                "tilestored [{low} + {sums_stride}], tmm2",
-                "tilestored [{low} + {sums_stride} + 64], tmm3",
-                memory = in(reg) &memory,
-                taps = inout(reg) operands.taps.as_ptr() => _,
-                end = in(reg) operands.taps.as_ptr_range().end,
-                spacing = in(reg) operands.spacing,
-                steps = in(reg) operands.steps,
-                weights = inout(reg) operands.weights => _,
-                weights_stride = in(reg) WIDTH * 4,
-                step_weights = const WIDTH * STEP * 2,
-                sums = in(reg) sums,
-                sums_stride = in(reg) sums_stride * 4,
-                k = inout(reg) usize::from(add) => _,
-                high = out(reg) _,
-                low = out(reg) _,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
-            );
-        }
-    }
+        let stride = $operands.width * size_of::<[bf16; 2]>();
+        let memory = Memory { rows: $operands.rows, skipped_bytes: $operands.skipped / 2 * stride };
+        asm!(
+            "lea {low}, [{sums_stride} * 8]",
+            "lea {low}, [{sums} + {low} * 2]",
+            "test {k}, {k}",
+            "jz 2f",
+            "tileloadd tmm0, [{sums} + {sums_stride}]",
+            second!($tiles, "tileloadd tmm1, [{sums} + {sums_stride} + 64]"),
+            "tileloadd tmm2, [{low} + {sums_stride}]",
+            second!($tiles, "tileloadd tmm3, [{low} + {sums_stride} + 64]"),
+            "jmp 3f",
+            "2:",
+            "tilezero tmm0",
+            second!($tiles, "tilezero tmm1"),
+            "tilezero tmm2",
+            second!($tiles, "tilezero tmm3"),
+            "3:",
+            "mov {high}, [{taps}]",
+            "mov {low}, [{memory} + 8]",
+            "add {low}, {high}",
+            "add {high}, [{memory}]",
+            "mov {k}, {steps}",
+            "4:",
+            "tileloadd tmm4, [{high} + {spacing}]",
+            "tileloadd tmm6, [{weights} + {stride}]",
+            second!($tiles, "tileloadd tmm7, [{weights} + {stride} + 64]"),
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{low} + {spacing}]",
+            second!($tiles, "tdpbf16ps tmm1, tmm4, tmm7"),
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            second!($tiles, "tdpbf16ps tmm3, tmm5, tmm7"),
+            "add {high}, 64",
+            "add {low}, 64",
+            "lea {weights}, [{weights} + {stride} * 8]",
+            "lea {weights}, [{weights} + {stride} * 8]",
+            "dec {k}",
+            "jnz 4b",
+            "add {weights}, [{memory} + 16]",
+            "add {taps}, 8",
+            "cmp {taps}, {end}",
+            "jne 3b",
+            "lea {low}, [{sums_stride} * 8]",
+            "lea {low}, [{sums} + {low} * 2]",
+            "tilestored [{sums} + {sums_stride}], tmm0",
+            second!($tiles, "tilestored [{sums} + {sums_stride} + 64], tmm1"),
+            "tilestored [{low} + {sums_stride}], tmm2",
+            second!($tiles, "tilestored [{low} + {sums_stride} + 64], tmm3"),
+            memory = in(reg) &memory,
+            taps = inout(reg) $operands.taps.as_ptr() => _,
+            end = in(reg) $operands.taps.as_ptr_range().end,
+            spacing = in(reg) $operands.spacing,
+            steps = in(reg) $operands.steps,
+            weights = inout(reg) $operands.weights => _,
+            stride = in(reg) stride,
+            sums = in(reg) $sums,
+            sums_stride = in(reg) $sums_stride * size_of::<f32>(),
+            k = inout(reg) usize::from($add) => _,
+            high = out(reg) _,
+            low = out(reg) _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }};
 }
+use {multiply, second};
 
 impl Drop for Tiles {
     fn drop(&mut self) {
@@ -164,7 +187,7 @@ impl Drop for Tiles {
     }
 }
 
-/// What is multiplied, where `WIDTH` columns' weights lie together.
+/// What is multiplied.
 pub(super) struct Operands<'a> {
     /// Where what the first tap sees begins, in the first of each half of [`SIDE`] rows.
     pub rows: [*const bf16; 2],
@@ -174,8 +197,9 @@ pub(super) struct Operands<'a> {
     pub taps: &'a [usize],
     /// [`STEP`]s of terms of a tap.
     pub steps: usize,
-    /// The terms' weights: for every pair those of `WIDTH` columns, of which the first [`SIDE`] are taken.
+    /// The terms' weights: for every pair those of `width` columns, of which the first are taken.
     pub weights: *const bf16,
+    pub width: usize,
     /// Terms whose weights lie between a tap's and the next's.
     pub skipped: usize,
 }

@@ -1,16 +1,16 @@
 //! One head of a chunk of queries on its way through the keys.
 
 use super::super::Compute;
-use super::kernel::{Block, Kernel, Keys, words};
+use super::kernel::{Block, Kernel, Keys, PANEL};
 use super::pack::{Head, KEYS, unpack};
 
 /// One head of a chunk of queries, in blocks of `W`.
 pub(super) struct Chunk<'a, K, const W: usize> {
     kernel: K,
     depth: usize,
-    /// `[blocks, words of depth, W]`
+    /// `[blocks, depth in words, W]`
     queries: &'a mut [[f32; W]],
-    /// `[blocks, depth in whole panels, W]`
+    /// `[blocks, depth in panels, W]`
     sums: &'a mut [[f32; W]],
     /// `[blocks, W]`, as is `total`.
     largest: &'a mut [[f32; W]],
@@ -23,7 +23,7 @@ impl<'a, K: Kernel, const W: usize> Chunk<'a, K, W> {
     /// How many rows each of its parts has, in their order.
     fn layout<E: Compute>(q: &Head<'_, E>) -> [usize; 5] {
         let blocks = q.rows.div_ceil(W);
-        let (words, padded) = (words::<K>(q.depth), q.depth.next_multiple_of(K::PANEL));
+        let (words, padded) = (q.depth.div_ceil(K::PER_WORD), q.depth.next_multiple_of(PANEL));
         [blocks * words, blocks * padded, blocks, blocks, KEYS]
     }
 
@@ -37,7 +37,7 @@ impl<'a, K: Kernel, const W: usize> Chunk<'a, K, W> {
         let mut rows = scratch.as_chunks_mut().0;
         let [queries, sums, largest, total, weights] =
             Self::layout(q).map(|count| rows.split_off_mut(..count).unwrap_or_default());
-        for (b, block) in queries.chunks_exact_mut(words::<K>(q.depth)).enumerate() {
+        for (b, block) in queries.chunks_exact_mut(q.depth.div_ceil(K::PER_WORD)).enumerate() {
             q.pack_rows::<K, W>(b * W, block);
         }
         sums.fill([0.0; W]);
@@ -47,23 +47,25 @@ impl<'a, K: Kernel, const W: usize> Chunk<'a, K, W> {
     }
 
     /// Takes in a tile of keys and values.
-    #[inline(always)]
     pub fn attend<const V: usize>(&mut self, keys: Keys<'_>) {
         let scale = std::f32::consts::LOG2_E / (self.depth as f32).sqrt();
-        let queries = self.queries.chunks_exact(words::<K>(self.depth));
-        let sums = self.sums.chunks_exact_mut(self.depth.next_multiple_of(K::PANEL));
+        let queries = self.queries.chunks_exact(self.depth.div_ceil(K::PER_WORD));
+        let sums = self.sums.chunks_exact_mut(self.depth.next_multiple_of(PANEL));
         let states = sums.zip(&mut *self.largest).zip(&mut *self.total);
         for (queries, ((sums, largest), total)) in queries.zip(states) {
             let mut block = Block { queries, sums, largest, total };
-            block.attend::<K, V>(self.kernel, keys, scale, self.weights);
+            self.kernel.run(
+                #[inline(always)]
+                || block.attend::<K, V>(self.kernel, keys, scale, self.weights),
+            );
         }
     }
 
     /// Writes what was found after the last key to a row for each query.
     pub fn store<'y, E: Compute>(&self, mut y: impl Iterator<Item = &'y mut [E]>) {
-        let sums = self.sums.chunks_exact(self.depth.next_multiple_of(K::PANEL));
+        let sums = self.sums.chunks_exact(self.depth.next_multiple_of(PANEL));
         for (sums, total) in sums.zip(&*self.total) {
-            unpack(sums, total, self.depth, &mut y);
+            unpack(sums, total, &mut y);
         }
     }
 }

@@ -1,13 +1,16 @@
 //! What happens in registers, over any instruction set.
 //!
 //! Queries lie in the lanes: a row of `W` numbers is one number for each query of a block. So no maximum or sum runs
-//! across lanes, and both products are the same, of a panel of a few rows of one operand and rows of the other.
+//! across lanes, and both products are the same loop, over a panel of 4 rows of one operand and rows of the other.
 //!
 //! Operands come in words of 32 bits, held as f32 whatever is in them: one f32, or two neighbours along the sum in bf16,
 //! which one instruction multiplies and adds.
 //!
 //! Tried and lost (Zen 4): tiles of 5x4, 6x4, 8x3 and 10x2 vectors, none faster than 4x4, which alone divides everything;
 //! 64 keys at a time, 2 % slower for bf16.
+
+/// Rows of a panel, and of a tile of a product.
+pub(super) const PANEL: usize = 4;
 
 /// An instruction set. A value of the type is proof that the machine has it.
 pub(super) trait Kernel: Copy + Send + Sync {
@@ -19,22 +22,11 @@ pub(super) trait Kernel: Copy + Send + Sync {
     const PER_WORD: usize = 1;
     /// The word of ones.
     const ONES: f32 = 1.0;
-    /// Rows of a panel.
-    const PANEL: usize = PANEL;
-    /// Words that a panel's rows are filled up to a multiple of, by zeros.
-    const STEP: usize = 1;
-    /// Whether a panel's rows lie one after the other, instead of each word of all of them.
-    const WHOLE_ROWS: bool = false;
 
     /// The proof. Panics if the machine does not have it, which a backend has asked before.
     fn new() -> Self;
     /// Runs `f` compiled for this instruction set; it and what it calls must be `#[inline(always)]`.
     fn run<R>(self, f: impl FnOnce() -> R) -> R;
-    /// The same, where [`Kernel::product`] can be called.
-    #[inline(always)]
-    fn run_products<R>(self, f: impl FnOnce() -> R) -> R {
-        self.run(f)
-    }
     fn splat(self, value: f32) -> Self::Vector;
     /// The first [`Kernel::LANES`] numbers.
     fn load(self, from: &[f32]) -> Self::Vector;
@@ -58,34 +50,6 @@ pub(super) trait Kernel: Copy + Send + Sync {
     fn join(self, first: Self::Vector, _second: Self::Vector) -> Self::Vector {
         first
     }
-    /// The products of a panel and rows of numbers, or those added to `sums`.
-    #[inline(always)]
-    fn product<const V: usize, const W: usize>(
-        self,
-        panel: &[f32],
-        rows: &[[f32; W]],
-        sums: &mut [[f32; W]],
-        add: bool,
-    ) {
-        let mut tile = [[self.splat(0.0); V]; PANEL];
-        if add {
-            for (row, sums) in tile.iter_mut().zip(&*sums) {
-                *row = load(self, sums);
-            }
-        }
-        let tile = product(self, panel.as_chunks().0, rows, tile);
-        for (row, sums) in tile.into_iter().zip(sums) {
-            store(self, row, sums);
-        }
-    }
-}
-
-/// Rows of a panel whose products are taken by vectors.
-pub(super) const PANEL: usize = 4;
-
-/// Words of a row of so many values.
-pub(super) fn words<K: Kernel>(values: usize) -> usize {
-    values.div_ceil(K::PER_WORD).next_multiple_of(K::STEP)
 }
 
 /// A row of `W` numbers: `V` vectors.
@@ -140,7 +104,7 @@ fn product<K: Kernel, const V: usize, const W: usize>(
 
 /// `2^t` for `t` up to 0, and 0 below -126.5, within 2 ulp; for weights that are rounded to bf16, within 2^-13.
 #[inline(always)]
-fn exp2<K: Kernel>(kernel: K, t: K::Vector) -> K::Vector {
+pub(super) fn exp2<K: Kernel>(kernel: K, t: K::Vector) -> K::Vector {
     // Added to a small number, its lowest bits are that number, rounded, plus 127.
     const ROUND: f32 = 12_582_912.0 + 127.0;
     // Minimax fits of 2^x over [-1/2, 1/2], from the highest power.
@@ -161,9 +125,9 @@ fn exp2<K: Kernel>(kernel: K, t: K::Vector) -> K::Vector {
 
 /// A block of queries of one head, part of the way through the keys.
 pub(super) struct Block<'a, const W: usize> {
-    /// Words of the queries, `[words of depth, W]`.
+    /// Words of the queries, `[depth in words, W]`.
     pub queries: &'a [[f32; W]],
-    /// `sum_s 2^(score - largest) v`, `[depth in whole panels, W]`.
+    /// `sum_s 2^(score - largest) v`, `[depth in panels, W]`.
     pub sums: &'a mut [[f32; W]],
     /// The largest score so far.
     pub largest: &'a mut [f32; W],
@@ -176,10 +140,10 @@ pub(super) struct Block<'a, const W: usize> {
 pub(super) struct Keys<'a> {
     /// How many.
     pub count: usize,
-    /// A panel for so many keys, of the words of their depth.
-    pub k: &'a [f32],
-    /// A panel for so many channels, of the words of their keys.
-    pub v: &'a [f32],
+    /// `[keys / PANEL, depth in words, PANEL]`
+    pub k: &'a [[f32; PANEL]],
+    /// `[depth / PANEL, keys in words, PANEL]`
+    pub v: &'a [[f32; PANEL]],
 }
 
 /// What takes products of queries and keys to weights: `2^(product scale - offset)`.
@@ -209,13 +173,8 @@ impl<const W: usize> Block<'_, W> {
         scale: f32,
         tile: &mut [[f32; W]],
     ) {
-        let products = tile.chunks_exact_mut(K::PANEL);
-        for (panel, products) in keys.k.chunks_exact(K::PANEL * self.queries.len()).zip(products) {
-            kernel.product::<V, W>(panel, self.queries, products, false);
-        }
-
         let before: Row<K, V> = load(kernel, self.largest);
-        let largest = largest(kernel, before, &tile[..keys.count]);
+        let largest = self.multiply_keys(kernel, keys, before, tile);
         let minus_scale = [kernel.splat(-scale); V];
         let weight =
             Weight { scale: kernel.splat(scale), minus_offset: multiply(kernel, largest, minus_scale) };
@@ -224,31 +183,57 @@ impl<const W: usize> Block<'_, W> {
         let total = weigh(kernel, &weight, keys.count, total, tile);
         store::<K, V>(kernel, largest, self.largest);
         store(kernel, total, self.total);
+        self.add_values(kernel, keys, shrink, tile);
+    }
 
-        for sums in &mut *self.sums {
-            store(kernel, multiply(kernel, load(kernel, sums), shrink), sums);
+    /// Puts the products of queries and keys into `tile`; returns the largest, `largest` included.
+    #[inline(always)]
+    fn multiply_keys<K: Kernel, const V: usize>(
+        &self,
+        kernel: K,
+        keys: Keys<'_>,
+        mut largest: Row<K, V>,
+        tile: &mut [[f32; W]],
+    ) -> Row<K, V> {
+        let mut left = keys.count;
+        for (panel, to) in keys.k.chunks_exact(self.queries.len()).zip(tile.chunks_exact_mut(PANEL)) {
+            let zero = [[kernel.splat(0.0); V]; PANEL];
+            let products = product(kernel, panel, self.queries, zero);
+            for (row, to) in products.into_iter().zip(to) {
+                store(kernel, row, to);
+                // The last panel may have rows that are no keys.
+                if left > 0 {
+                    for (largest, product) in largest.iter_mut().zip(row) {
+                        *largest = kernel.max(*largest, product);
+                    }
+                    left -= 1;
+                }
+            }
         }
-        let words = words::<K>(keys.count);
-        let sums = self.sums.chunks_exact_mut(K::PANEL);
-        for (panel, sums) in keys.v.chunks_exact(K::PANEL * words).zip(sums) {
-            kernel.product::<V, W>(panel, &tile[..words], sums, true);
+        largest
+    }
+
+    /// Adds the values, weighted by `tile`, to what was summed before times `shrink`.
+    #[inline(always)]
+    fn add_values<K: Kernel, const V: usize>(
+        &mut self,
+        kernel: K,
+        keys: Keys<'_>,
+        shrink: Row<K, V>,
+        tile: &[[f32; W]],
+    ) {
+        let words = keys.count.div_ceil(K::PER_WORD);
+        for (panel, sums) in keys.v.chunks_exact(words).zip(self.sums.chunks_exact_mut(PANEL)) {
+            let mut before = [[kernel.splat(0.0); V]; PANEL];
+            for (row, sums) in before.iter_mut().zip(&*sums) {
+                *row = multiply(kernel, load(kernel, sums), shrink);
+            }
+            let after = product(kernel, panel, &tile[..words], before);
+            for (row, sums) in after.into_iter().zip(sums) {
+                store(kernel, row, sums);
+            }
         }
     }
-}
-
-/// The largest number of each column, `before` included.
-#[inline(always)]
-fn largest<K: Kernel, const V: usize, const W: usize>(
-    kernel: K,
-    mut before: Row<K, V>,
-    rows: &[[f32; W]],
-) -> Row<K, V> {
-    for row in rows {
-        for (largest, number) in before.iter_mut().zip(load::<K, V>(kernel, row)) {
-            *largest = kernel.max(*largest, number);
-        }
-    }
-    before
 }
 
 /// Turns the products with `keys` keys into words of weights, in place; returns `total` plus all weights as rounded, so
@@ -264,21 +249,20 @@ fn weigh<K: Kernel, const V: usize, const W: usize>(
     let ones = kernel.splat(K::ONES);
     for word in 0..keys.div_ceil(K::PER_WORD) {
         let key = word * K::PER_WORD;
-        let mut both = weight.of(kernel, load(kernel, &tile[key]));
+        let mut words = weight.of(kernel, load(kernel, &tile[key]));
         if K::PER_WORD == 2 {
             let mut next = [kernel.splat(0.0); V];
             if key + 1 < keys {
                 next = weight.of(kernel, load(kernel, &tile[key + 1]));
             }
-            for (first, second) in both.iter_mut().zip(next) {
+            for (first, second) in words.iter_mut().zip(next) {
                 *first = kernel.join(*first, second);
             }
         }
-        for (total, weights) in total.iter_mut().zip(both) {
+        for (total, weights) in total.iter_mut().zip(words) {
             *total = kernel.dot(ones, weights, *total);
         }
-        store(kernel, both, &mut tile[word]);
+        store(kernel, words, &mut tile[word]);
     }
-    tile[keys.div_ceil(K::PER_WORD)..words::<K>(keys)].fill([0.0; W]);
     total
 }

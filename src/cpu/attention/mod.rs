@@ -4,6 +4,8 @@
 //! Keys and values are packed once. Then threads share heads of chunks of queries, whose blocks one tile of keys after
 //! the other passes by. [`chunk`] says how that goes, [`kernel`] what happens in registers.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod chunk;
 mod kernel;
 #[cfg(target_arch = "aarch64")]
@@ -12,6 +14,8 @@ mod pack;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+use std::ops::Range;
 
 use super::product::Output;
 use super::threads::{for_each_block, share, with_scratch};
@@ -67,7 +71,9 @@ impl<E: Compute> Routine<E> {
     fn new(isa: Isa) -> Self {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Amx if E::DTYPE == DType::BF16 => Self::of::<x86::Amx, 4, 64>(),
+            Isa::Amx if E::DTYPE == DType::BF16 => {
+                Routine { packed_len: amx::packed_len, attend: attend_by_tiles }
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 if E::DTYPE == DType::BF16 => Self::of::<x86::Avx512Bf16, 4, 64>(),
             #[cfg(target_arch = "x86_64")]
@@ -91,36 +97,72 @@ fn attend<E: Compute, K: Kernel, const V: usize, const W: usize>(
     packed: &mut PooledTensor<f32>,
     y: &mut PooledTensor<E>,
 ) {
-    let [_, queries, keys, depth] = extents(op);
-    let packed_len = packed_len::<K>(keys, depth);
-    let (item, block) = (op.heads * packed_len, packed_len);
+    cut(op, packed, y, packed_len::<K>, pack::<E, K>, |q, keys, packed, y| {
+        with_scratch(Chunk::<K, W>::scratch(q), |scratch| {
+            let mut chunk = Chunk::<K, W>::new(K::new(), scratch, q);
+            for tile in packed_tiles::<K>(keys, q.depth, packed) {
+                chunk.attend::<V>(tile);
+            }
+            chunk.store(y);
+        });
+    });
+}
+
+#[cfg(target_arch = "x86_64")]
+fn attend_by_tiles<E: Compute>(
+    op: &Attention<'_, Cpu<E>>,
+    packed: &mut PooledTensor<f32>,
+    y: &mut PooledTensor<E>,
+) {
+    cut(op, packed, y, amx::packed_len, amx::pack, amx::attend);
+}
+
+/// Packs the keys and values of every head, then gives `attend` a head of each chunk of queries, how many keys there are,
+/// these, and the rows to write to.
+fn cut<E: Compute>(
+    op: &Attention<'_, Cpu<E>>,
+    packed: &mut PooledTensor<f32>,
+    y: &mut PooledTensor<E>,
+    packed_len: impl Fn(usize, usize) -> usize,
+    pack: impl Fn(&Head<'_, E>, &Head<'_, E>, &mut [f32]) + Sync,
+    attend: impl Fn(&Head<'_, E>, usize, &[f32], OutputRows<'_, E>) + Sync,
+) {
+    let [items, queries, keys, depth] = extents(op);
+    let packed_len = packed_len(keys, depth);
     let flops = PACKING_FLOPS * packed.data().len() as u64;
-    for_each_block(packed.data_mut(), item, block, flops, |n, h, to| {
+    for_each_block(packed.data_mut(), op.heads * packed_len, packed_len, flops, |n, h, to| {
         let [k, v] = [&op.k, &op.v].map(|of| Head::new(of, n * keys..(n + 1) * keys, h, depth));
-        pack::<E, K>(&k, &v, to);
+        pack(&k, &v, to);
     });
 
     let (packed, chunks) = (packed.data(), queries.div_ceil(CHUNK));
     let y = Output::new(y.data_mut());
     // Tasks of a head are neighbours, so that its keys and values are read from memory once.
-    share(op.q.tensor.shape()[0] * op.heads * chunks, op.flops(), |task| {
+    share(items * op.heads * chunks, op.flops(), |task| {
         let (head, first) = (task / chunks, task % chunks * CHUNK);
         let (n, h) = (head / op.heads, head % op.heads);
         let rows = n * queries + first..n * queries + queries.min(first + CHUNK);
         let q = Head::new(&op.q, rows.clone(), h, depth);
-        with_scratch(Chunk::<K, W>::scratch(&q), |scratch| {
-            let kernel = K::new();
-            let mut chunk = Chunk::<K, W>::new(kernel, scratch, &q);
-            kernel.run_products(
-                #[inline(always)]
-                || {
-                    for tile in packed_tiles::<K>(keys, depth, &packed[head * packed_len..][..packed_len]) {
-                        chunk.attend::<V>(tile);
-                    }
-                },
-            );
-            // SAFETY: `y` has a row for each query, whose columns of a head belong to this task alone.
-            chunk.store(rows.map(|row| unsafe { y.part(row * op.channels + h * depth, depth) }));
-        });
+        let y = OutputRows { y: &y, rows, channels: op.channels, first: h * depth, depth };
+        attend(&q, keys, &packed[head * packed_len..][..packed_len], y);
     });
+}
+
+/// The columns of one head in some rows of the output.
+struct OutputRows<'a, E> {
+    y: &'a Output<E>,
+    rows: Range<usize>,
+    channels: usize,
+    first: usize,
+    depth: usize,
+}
+
+impl<'a, E> Iterator for OutputRows<'a, E> {
+    type Item = &'a mut [E];
+
+    fn next(&mut self) -> Option<&'a mut [E]> {
+        let row = self.rows.next()?;
+        // SAFETY: `cut` makes one of these for each head and chunk of rows, all of which are there.
+        Some(unsafe { self.y.part(row * self.channels + self.first, self.depth) })
+    }
 }

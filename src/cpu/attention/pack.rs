@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::super::threads::tiles;
 use super::super::{Compute, Cpu};
-use super::kernel::{Kernel, Keys, PANEL, words};
+use super::kernel::{Kernel, Keys, PANEL};
 use crate::ops::Columns;
 use crate::tensor::Shaped;
 
@@ -17,34 +17,27 @@ pub(super) const KEYS: usize = 32 * PANEL;
 
 /// How many numbers [`pack`] writes for one head of so many keys.
 pub(super) fn packed_len<K: Kernel>(keys: usize, depth: usize) -> usize {
-    tiles(keys, KEYS).map(|tile| tile_len::<K>(tile.len(), depth).iter().sum::<usize>()).sum()
+    PANEL * tiles(keys, KEYS).flat_map(|tile| tile_len::<K>(tile.len(), depth)).sum::<usize>()
 }
 
-/// Of that the keys, and the values, of one tile.
+/// How many columns of panels the keys, and the values, of one tile are.
 fn tile_len<K: Kernel>(keys: usize, depth: usize) -> [usize; 2] {
-    [[keys, depth], [depth, keys]].map(|[rows, values]| rows.next_multiple_of(K::PANEL) * words::<K>(values))
+    [keys.div_ceil(PANEL) * depth.div_ceil(K::PER_WORD), depth.div_ceil(PANEL) * keys.div_ceil(K::PER_WORD)]
 }
 
 /// Packs all tiles of keys and values of one head, one after the other.
-pub(super) fn pack<E: Compute, K: Kernel>(k: &Head<'_, E>, v: &Head<'_, E>, mut to: &mut [f32]) {
+pub(super) fn pack<E: Compute, K: Kernel>(k: &Head<'_, E>, v: &Head<'_, E>, to: &mut [f32]) {
+    let mut to = to.as_chunks_mut().0;
     for keys in tiles(k.rows, KEYS) {
         let [for_k, for_v] =
             tile_len::<K>(keys.len(), k.depth).map(|len| to.split_off_mut(..len).unwrap_or_default());
-        let panels = for_k.chunks_exact_mut(K::PANEL * words::<K>(k.depth));
-        for (first, panel) in keys.clone().step_by(K::PANEL).zip(panels) {
-            if K::WHOLE_ROWS {
-                k.copy_rows::<K>(first, panel);
-            } else {
-                k.pack_rows::<K, PANEL>(first, panel.as_chunks_mut().0);
-            }
+        let panels = for_k.chunks_exact_mut(k.depth.div_ceil(K::PER_WORD));
+        for (first, panel) in keys.clone().step_by(PANEL).zip(panels) {
+            k.pack_rows::<K, PANEL>(first, panel);
         }
-        let panels = for_v.chunks_exact_mut(K::PANEL * words::<K>(keys.len()));
-        for (first, panel) in (0..v.depth).step_by(K::PANEL).zip(panels) {
-            if K::WHOLE_ROWS {
-                v.copy_columns::<K>(keys.clone(), first, panel);
-            } else {
-                v.pack_columns::<K>(keys.clone(), first, panel.as_chunks_mut().0);
-            }
+        let panels = for_v.chunks_exact_mut(keys.len().div_ceil(K::PER_WORD));
+        for (first, panel) in (0..v.depth).step_by(PANEL).zip(panels) {
+            v.pack_columns::<K>(keys.clone(), first, panel);
         }
     }
 }
@@ -53,8 +46,9 @@ pub(super) fn pack<E: Compute, K: Kernel>(k: &Head<'_, E>, v: &Head<'_, E>, mut 
 pub(super) fn packed_tiles<K: Kernel>(
     keys: usize,
     depth: usize,
-    mut packed: &[f32],
+    packed: &[f32],
 ) -> impl Iterator<Item = Keys<'_>> {
+    let mut packed = packed.as_chunks().0;
     tiles(keys, KEYS).map(move |keys| {
         let [k, v] = tile_len::<K>(keys.len(), depth).map(|len| packed.split_off(..len).unwrap_or_default());
         Keys { count: keys.len(), k, v }
@@ -77,17 +71,21 @@ impl<'a, E: Compute> Head<'a, E> {
         Head { data: &columns.tensor.data()[first..], stride, rows: rows.len(), depth }
     }
 
-    fn row(&self, at: usize) -> &'a [E] {
+    pub fn row(&self, at: usize) -> &'a [E] {
         &self.data[at * self.stride..][..self.depth]
     }
 
-    /// Rows `first..` as columns of words, `[words of depth, W]`; past the last comes anything.
+    /// Rows `first..` as columns of words, `[depth in words, W]`; past the last comes anything.
     pub fn pack_rows<K: Kernel, const W: usize>(&self, first: usize, to: &mut [[f32; W]]) {
         for column in (0..W).step_by(PANEL) {
             let rows: [&[E]; PANEL] =
                 std::array::from_fn(|i| self.row((first + column + i).min(self.rows - 1)));
-            for (to, at) in to.chunks_mut(PANEL).zip((0..).step_by(PANEL * K::PER_WORD)) {
-                let words = transpose(rows.map(|row| first_words::<E, K>(row.get(at..).unwrap_or_default())));
+            for (to, at) in to.chunks_mut(PANEL).zip((0..self.depth).step_by(PANEL * K::PER_WORD)) {
+                let mut words = [[0.0; PANEL]; PANEL];
+                for (words, row) in words.iter_mut().zip(rows) {
+                    *words = first_words::<E, K>(&row[at..]);
+                }
+                let words = transpose(words);
                 for (to, words) in to.iter_mut().zip(words) {
                     to[column..][..PANEL].copy_from_slice(&words);
                 }
@@ -95,35 +93,10 @@ impl<'a, E: Compute> Head<'a, E> {
         }
     }
 
-    /// Rows `first..`, each of the words of its depth, which hold what the row does; past the last comes anything.
-    pub fn copy_rows<K: Kernel>(&self, first: usize, to: &mut [f32]) {
-        for (i, to) in to.chunks_exact_mut(words::<K>(self.depth)).enumerate() {
-            let (to, zeros) = bytemuck::cast_slice_mut(to).split_at_mut(self.depth);
-            to.copy_from_slice(self.row((first + i).min(self.rows - 1)));
-            zeros.fill(E::default());
-        }
-    }
-
-    /// Columns `first..` of some rows, each of the words of those rows; 0 past the last row and column.
-    pub fn copy_columns<K: Kernel>(&self, rows: Range<usize>, first: usize, to: &mut [f32]) {
-        let words = words::<K>(rows.len());
-        for (column, to) in (first..).step_by(PANEL).zip(to.chunks_exact_mut(PANEL * words)) {
-            for word in (0..words).step_by(PANEL) {
-                let mut block = [[0.0; PANEL]; PANEL];
-                for (i, block) in block.iter_mut().enumerate() {
-                    *block = self.pairs(rows.start + 2 * (word + i)..rows.end, column);
-                }
-                for (to, words_of_column) in to.chunks_exact_mut(words).zip(transpose(block)) {
-                    to[word..][..PANEL].copy_from_slice(&words_of_column);
-                }
-            }
-        }
-    }
-
-    /// The words of columns `first..` of the first two of some rows.
+    /// The words of columns `first..` of the first two of some rows; 0 past the last row and column.
     #[inline(always)]
-    fn pairs(&self, rows: Range<usize>, first: usize) -> [f32; PANEL] {
-        let mut both = [[0.0; PANEL]; 2];
+    pub fn pairs<const N: usize>(&self, rows: Range<usize>, first: usize) -> [f32; N] {
+        let mut both = [[0.0; N]; 2];
         for (values, row) in both.iter_mut().zip(rows) {
             *values = widened(self.row(row).get(first..).unwrap_or_default());
         }
@@ -151,7 +124,7 @@ fn first_words<E: Compute, K: Kernel>(row: &[E]) -> [f32; PANEL] {
     if K::PER_WORD == 1 {
         return widened(row);
     }
-    let [low, high] = [widened(row), widened(row.get(PANEL..).unwrap_or_default())];
+    let [low, high]: [[f32; PANEL]; 2] = [widened(row), widened(row.get(PANEL..).unwrap_or_default())];
     [pair(low[0], low[1]), pair(low[2], low[3]), pair(high[0], high[1]), pair(high[2], high[3])]
 }
 
@@ -163,8 +136,8 @@ fn pair(first: f32, second: f32) -> f32 {
 
 /// The first values of a row; 0 past its last.
 #[inline(always)]
-fn widened<E: Compute>(row: &[E]) -> [f32; PANEL] {
-    match row.first_chunk::<PANEL>() {
+fn widened<E: Compute, const N: usize>(row: &[E]) -> [f32; N] {
+    match row.first_chunk::<N>() {
         Some(values) => values.map(E::widen),
         None => std::array::from_fn(|i| row.get(i).map_or(0.0, |value| value.widen())),
     }
@@ -181,11 +154,10 @@ fn transpose(block: [[f32; PANEL]; PANEL]) -> [[f32; PANEL]; PANEL] {
     transposed
 }
 
-/// Writes `sums / totals` of some queries, `[depth in whole panels, W]`, to a row each, while there are rows.
+/// Writes `sums / totals` of some queries, `[depth in panels, W]`, to a row each, while there are rows.
 pub(super) fn unpack<'y, E: Compute, const W: usize>(
     sums: &[[f32; W]],
     totals: &[f32; W],
-    depth: usize,
     y: &mut impl Iterator<Item = &'y mut [E]>,
 ) {
     for first in (0..W).step_by(PANEL) {
@@ -194,7 +166,7 @@ pub(super) fn unpack<'y, E: Compute, const W: usize>(
         for (share, total) in shares.iter_mut().zip(&totals[first..]) {
             *share = 1.0 / total;
         }
-        for (sums, at) in sums.chunks_exact(PANEL).zip((0..depth).step_by(PANEL)) {
+        for (sums, at) in sums.chunks_exact(PANEL).zip((0..).step_by(PANEL)) {
             let mut means = [[0.0; PANEL]; PANEL];
             for (means, sums) in means.iter_mut().zip(sums) {
                 for ((mean, sum), share) in means.iter_mut().zip(&sums[first..]).zip(shares) {

@@ -1,10 +1,7 @@
-//! AVX2 with FMA; AVX-512; AVX-512 with products of bf16; and with AMX's.
+//! AVX2 with FMA; AVX-512; AVX-512 with products of bf16.
 
 use std::arch::x86_64::*;
 
-use half::bf16;
-
-use super::super::amx;
 use super::kernel::Kernel;
 
 /// Makes a [`Kernel`] of the names of features and intrinsics.
@@ -14,7 +11,6 @@ macro_rules! kernel {
         $vector:ty, $lanes:literal lanes, $per_word:literal in a word, ones $ones:expr;
         $splat:ident, $load:ident, $store:ident;
         $($method:ident($($argument:ident),*) $body:expr;)*
-        $({ $($own:tt)* })?
     ) => {
         #[derive(Clone, Copy)]
         pub(super) struct $name(());
@@ -58,7 +54,6 @@ macro_rules! kernel {
                 // SAFETY: as in `run`.
                 unsafe { $body }
             })*
-            $($($own)*)?
         }
     };
 }
@@ -94,61 +89,10 @@ macro_rules! avx512 {
 
 avx512! { Avx512, "avx512f", ["avx512f"], 1 in a word, ones 1.0; }
 
-macro_rules! avx512_bf16 {
-    ($name:ident $($own:tt)*) => {
-        avx512! {
-            $name, "avx512f,avx512bw,avx512bf16", ["avx512f", "avx512bw", "avx512bf16"], 2 in a word, ones f32::from_bits(0x3F80_3F80);
-            dot(a, b, c) _mm512_dpbf16_ps(c, pairs(a), pairs(b));
-            join(first, second) interleave(_mm512_cvtne2ps_pbh(second, first));
-            $($own)*
-        }
-    };
-}
-
-avx512_bf16! { Avx512Bf16 }
-
-avx512_bf16! { Amx {
-    const PANEL: usize = amx::SIDE;
-    const STEP: usize = amx::STEP / 2;
-    const WHOLE_ROWS: bool = true;
-
-    #[inline(always)]
-    fn run_products<R>(self, f: impl FnOnce() -> R) -> R {
-        assert!(amx::is_available());
-        // SAFETY: asserted.
-        let _tiles = unsafe { amx::Tiles::new() };
-        self.run(f)
-    }
-    #[inline(always)]
-    fn product<const V: usize, const W: usize>(
-        self,
-        panel: &[f32],
-        rows: &[[f32; W]],
-        sums: &mut [[f32; W]],
-        add: bool,
-    ) {
-        multiply_tiles(panel, rows, sums, add);
-    }
-} }
-
-/// [`Kernel::product`] of [`Amx`].
-#[inline(always)]
-fn multiply_tiles<const W: usize>(panel: &[f32], rows: &[[f32; W]], sums: &mut [[f32; W]], add: bool) {
-    assert!(panel.len() == amx::SIDE * rows.len() && rows.len().is_multiple_of(amx::STEP / 2));
-    assert!(sums.len() == amx::SIDE && W.is_multiple_of(amx::SIDE));
-    let (panel, spacing) = (panel.as_ptr().cast::<bf16>(), size_of::<f32>() * rows.len());
-    for first in (0..W).step_by(amx::SIDE) {
-        let operands = amx::Operands {
-            rows: [panel, panel.wrapping_byte_add(amx::SIDE / 2 * spacing)],
-            spacing,
-            taps: &[0],
-            steps: rows.len() / (amx::STEP / 2),
-            weights: rows.as_ptr().cast::<f32>().wrapping_add(first).cast(),
-            skipped: 0,
-        };
-        // SAFETY: the assertions say that there is what they say, and `attend`, alone, calls this, by `run_products`.
-        unsafe { amx::Tiles::multiply::<W>(&operands, sums.as_mut_ptr().cast::<f32>().add(first), W, add) };
-    }
+avx512! {
+    Avx512Bf16, "avx512f,avx512bw,avx512bf16", ["avx512f", "avx512bw", "avx512bf16"], 2 in a word, ones f32::from_bits(0x3F80_3F80);
+    dot(a, b, c) _mm512_dpbf16_ps(c, pairs(a), pairs(b));
+    join(first, second) interleave(_mm512_cvtne2ps_pbh(second, first));
 }
 
 /// The bits of words.

@@ -95,17 +95,13 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
                     taps: &terms.taps[..part.taps.len()],
                     steps,
                     weights: weights[2 * half..].as_ptr().cast(),
+                    width,
                     skipped: self.weight.stored_inputs() - steps * STEP,
                 };
                 let sums = sums[first + half..][..(SIDE - 1) * stride + SIDE].as_mut_ptr();
                 // SAFETY: `by_tiles` has tiles. `E` is bf16. `Terms::of` has seen that each row of a strip has its terms for
                 // every tap. The panel holds the weights of all terms of all taps, and those of this part are among them.
-                unsafe {
-                    match width {
-                        SIDE => Tiles::multiply::<SIDE>(&operands, sums, stride, part.adds()),
-                        _ => Tiles::multiply::<{ 2 * SIDE }>(&operands, sums, stride, part.adds()),
-                    }
-                }
+                unsafe { Tiles::multiply::<SIDE>(&operands, sums, stride, part.adds()) };
             }
         }
         if last {
