@@ -15,7 +15,7 @@ use super::pack::Head;
 use super::x86::Avx512Bf16;
 
 /// Keys of a tile.
-const KEYS: usize = 256;
+const KEYS: usize = 128;
 /// Numbers from a query's scores to the next's. Without a cache line more, those of all would share few places of the
 /// nearest cache.
 const PITCH: usize = KEYS + LANES;
