@@ -1,5 +1,5 @@
 //! Elementary functions in f32: no branches, no tables, so that loops over them vectorise, and the same bits on every
-//! machine. The polynomials are minimax fits. What will be rounded to bf16, 2^-9 of it, takes shorter ones, within 2^-13.
+//! machine. The polynomials are minimax fits. What will be rounded to bf16, 2^-9 of it, takes shorter ones, within 2^-12.
 
 use super::Compute;
 use crate::ops::Activation;
@@ -43,7 +43,7 @@ fn polynomial<const TERMS: usize>(x: f32, coefficients: [f32; TERMS]) -> f32 {
     sum
 }
 
-/// `g/2 (1 + erf(g / sqrt 2))`, within 2^-23 of `g`; for bf16 within 2^-13 of the result too.
+/// `g/2 (1 + erf(g / sqrt 2))`, within 2^-23 of `g`; for bf16 within 2^-12 of the result too.
 #[inline(always)]
 pub(super) fn gelu<E: Compute>(g: f32) -> f32 {
     // 1 - erf(a / sqrt 2) = 2^(-a q(a)), from which `g` makes nothing that counts from 6 on.
@@ -180,7 +180,7 @@ mod tests {
             let error = (f64::from(gelu::<f32>(g)) - exact).abs();
             assert!(error <= f64::from(f32::EPSILON * g.abs()), "{error} at {g}");
             let error = (f64::from(gelu::<bf16>(g)) - exact).abs();
-            assert!(error <= 2f64.powi(-13) * exact.abs() + 1e-8, "{error} at {g}");
+            assert!(error <= 2f64.powi(-12) * exact.abs() + 1e-8, "{error} at {g}");
         }
     }
 
