@@ -3,6 +3,9 @@
 //!
 //! A block of queries takes in a tile of keys at a time: products, which become weights in place, row by row; then products
 //! of those and the values.
+//!
+//! Tried and lost, on two cores of an Emerald Rapids: keys as rows, as vectors have it, as fast with 4,096 keys of 40 and
+//! half as fast with 256 of 160, for all that is packed then; 256 keys at a time, no faster.
 
 use std::arch::x86_64::*;
 

@@ -3,7 +3,9 @@
 //! cache as well: as they lie, or copied once for all panels of a task.
 //!
 //! Tried and lost, on two cores of an Emerald Rapids at 2.9 TFLOP/s each in registers: all panels for one tile of rows
-//! before the next, which reads the weights from farther away (0.8 each, not 2.0).
+//! before the next, which reads the weights from farther away (0.8 each, not 2.0); asking for the next panel's weights
+//! while one is multiplied, which gains a tenth in a loop of nothing else and nothing in a UNet. What follows a product of
+//! 320 terms with GEGLU takes as long as the product.
 
 use std::ops::Range;
 
