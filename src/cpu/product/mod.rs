@@ -27,7 +27,9 @@ use std::ops::Range;
 use half::bf16;
 
 pub(super) use tile::Kernel;
-use tile::{Job, ROWS, Run};
+#[cfg(target_arch = "x86_64")]
+use tile::Run;
+use tile::{Job, ROWS};
 
 use super::threads::{share, tiles, with_scratch};
 use super::{Compute, Isa, PackedWeight};
