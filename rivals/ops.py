@@ -1,6 +1,7 @@
 """Each operation of the SD 1.5 UNet by itself.
 
-Rivals are torch, and on the CPU in f32 candle and, for products, the gemm crate. The cases are those of `noisefork bench ops`.
+Rivals are torch, on the CPU in f32 candle and, for products, the gemm crate, and on a GPU cuBLASLt for linear layers and
+cuDNN for convolutions. The cases are those of `noisefork bench ops`.
 """
 
 import turns
@@ -13,6 +14,9 @@ def rivals(options):
     if dtype == "f32" and options.device == "cpu":
         yield turns.in_rust("candle", "", "candle-core", dtype, "candle_ops", *sizes, cases=True)
         yield turns.in_rust("gemm", "", "gemm", dtype, "gemm_ops", *sizes, cases=True)
+    if options.device != "cpu":
+        yield turns.in_gpu("cuBLASLt", "nvidia-cublas", dtype, *sizes)
+        yield turns.in_gpu("cuDNN", "nvidia-cudnn", dtype, *sizes)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,17 @@ def in_rust(name, form, package, dtype, program, *arguments, cases=False):
     return Engine(name, form, version, dtype, (PROGRAMS / program, *map(str, arguments)), cases)
 
 
+def in_gpu(library, package, dtype, *arguments):
+    """A library of NVIDIA's, the very one that torch brings."""
+    brought = next((found for found in metadata.distributions() if found.name.startswith(package)), None)
+    if brought is None:
+        sys.exit(f"{package} is missing: install a torch for CUDA")
+    folders = [*Path(brought.locate_file("nvidia")).glob("*/lib"), os.environ.get("LD_LIBRARY_PATH", "")]
+    path = ":".join(filter(None, map(str, folders)))
+    command = ("env", f"LD_LIBRARY_PATH={path}", PROGRAMS / "gpu_ops", library, dtype)
+    return Engine(library, "", brought.version, dtype, (*command, *map(str, arguments)), cases=True)
+
+
 def ours(dtype, *command):
     command = (OURS, "bench", *map(str, command), "--dtype", dtype, "--format", "jsonl")
     return Engine("noisefork", "", own_version(), dtype, command)
@@ -63,12 +74,12 @@ def own_version():
     return tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
 
 
-def build(rust=False, cuda=False):
-    """Builds ours, and where they take part the rivals in Rust."""
+def build(rust=None, cuda=False):
+    """Builds ours, and the rivals in Rust of the folder that takes part."""
     command = ["cargo", "build", "--release", "--locked", "--quiet"]
     subprocess.run([*command, *(["--features", "cuda"] if cuda else [])], cwd=ROOT, check=True)
     if rust:
-        subprocess.run(command, cwd=HERE / "rust", check=True)
+        subprocess.run(command, cwd=HERE / rust, check=True)
 
 
 def parser(description):
@@ -87,9 +98,10 @@ def of_sd15(description, benchmark, rivals):
     options = parser(description)
     options.add_argument("--batch", type=int, default=2)
     options.add_argument("--dtype", default="f32", choices=["f32", "bf16", "f16"], help="f16 on a GPU alone")
-    options.add_argument("--device", default="cpu", help="cuda:0, for rivals in torch alone")
+    options.add_argument("--device", default="cpu", help="cuda:0, for rivals in torch and NVIDIA's libraries")
     options = options.parse_args()
-    build(rust=options.device == "cpu", cuda=options.device != "cpu")
+    cuda = options.device != "cpu"
+    build(rust="gpu" if cuda else "rust", cuda=cuda)
     command = (benchmark, "--preset", "sd15", "--batch", options.batch, "--iterations", options.passes)
     take(ours(options.dtype, *command, "--device", options.device), rivals(options), options)
 

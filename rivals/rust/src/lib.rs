@@ -11,16 +11,27 @@ pub fn measure<T, E>(
     passes: usize,
     mut work: impl FnMut() -> Result<T, E>,
 ) -> Result<(), E> {
-    work()?;
-    let mut seconds = Vec::new();
-    for _ in 0..passes {
+    let pass = || {
         let start = Instant::now();
         let result = work()?;
-        seconds.push(start.elapsed().as_secs_f64());
+        let seconds = start.elapsed().as_secs_f64();
         drop(result);
-    }
-    let line = json!({ "what": what, "batch": batch, "seconds": seconds, "peak_bytes": peak_bytes() });
-    println!("{line}");
+        Ok(seconds)
+    };
+    report(what, batch, passes, pass, peak_bytes)
+}
+
+/// Prints the seconds of each pass but a first one, by the clock of `pass`.
+pub fn report<E>(
+    what: &str,
+    batch: usize,
+    passes: usize,
+    mut pass: impl FnMut() -> Result<f64, E>,
+    peak_bytes: impl FnOnce() -> Option<u64>,
+) -> Result<(), E> {
+    pass()?;
+    let seconds = (0..passes).map(|_| pass()).collect::<Result<Vec<_>, E>>()?;
+    println!("{}", json!({ "what": what, "batch": batch, "seconds": seconds, "peak_bytes": peak_bytes() }));
     Ok(())
 }
 
@@ -64,7 +75,11 @@ pub struct Arguments {
 impl Arguments {
     /// Of this process.
     pub fn read() -> Option<Self> {
-        let mut arguments = std::env::args().skip(1);
+        Self::parse(std::env::args().skip(1))
+    }
+
+    /// Of these words.
+    pub fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
         let (batch, passes) = (arguments.next()?.parse().ok()?, arguments.next()?.parse().ok()?);
         Some(Arguments { batch, passes, cases: arguments.map(Case::parse).collect() })
     }
