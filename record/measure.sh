@@ -46,9 +46,10 @@ for dtype in f32 bf16; do
 done
 # One picture: what has no batches, and not what takes minutes to compile.
 turns unet unet --dtype bf16 --batch 1 --engines eager last OpenVINO diffusion
+turns unet unet --dtype f32 --batch 1 --engines eager last OpenVINO candle
 
 ours samplers sampler --iterations 10
-[ -n "${QUICK:-}" ] && sizes=(256 384) batches=(4) || { sizes=(256 384 768 1024) batches=(1 4 8); }
+[ -n "${QUICK:-}" ] && sizes=(256 384) batches=(4) || { sizes=(256 384 768 1024) batches=(4 8); }
 for dtype in f32 bf16; do
     growth=(growth unet --dtype "$dtype" --iterations "$passes")
     for batch in "${batches[@]}"; do ours "${growth[@]}" --batch "$batch"; done
