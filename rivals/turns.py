@@ -14,6 +14,7 @@ import sys
 import tomllib
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -51,6 +52,7 @@ def python(program, *arguments):
 def in_rust(name, form, package, dtype, program, *arguments, cases=False):
     locked = tomllib.loads((HERE / "rust/Cargo.lock").read_text())["package"]
     version = next(entry["version"] for entry in locked if entry["name"] == package)
+    build(HERE / "rust")
     return Engine(name, form, version, dtype, (PROGRAMS / program, *map(str, arguments)), cases)
 
 
@@ -61,6 +63,7 @@ def in_gpu(library, package, dtype, *arguments):
         sys.exit(f"{package} is missing: install a torch for CUDA")
     folders = [*Path(brought.locate_file("nvidia")).glob("*/lib"), os.environ.get("LD_LIBRARY_PATH", "")]
     path = ":".join(filter(None, map(str, folders)))
+    build(HERE / "gpu")
     command = ("env", f"LD_LIBRARY_PATH={path}", PROGRAMS / "gpu_ops", library, dtype)
     return Engine(library, "", brought.version, dtype, (*command, *map(str, arguments)), cases=True)
 
@@ -74,12 +77,11 @@ def own_version():
     return tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
 
 
-def build(rust=None, cuda=False):
-    """Builds ours, and the rivals in Rust of the folder that takes part."""
-    command = ["cargo", "build", "--release", "--locked", "--quiet"]
-    subprocess.run([*command, *(["--features", "cuda"] if cuda else [])], cwd=ROOT, check=True)
-    if rust:
-        subprocess.run(command, cwd=HERE / rust, check=True)
+@cache
+def build(folder=ROOT, *options):
+    """Builds the programs of a folder, once: ours, or those of rivals that take part."""
+    command = ["cargo", "build", "--release", "--locked", "--quiet", *options]
+    subprocess.run(command, cwd=folder, check=True)
 
 
 def parser(description):
@@ -100,8 +102,7 @@ def of_sd15(description, benchmark, rivals):
     options.add_argument("--dtype", default="f32", choices=["f32", "bf16", "f16"], help="f16 on a GPU alone")
     options.add_argument("--device", default="cpu", help="cuda:0, for rivals in torch and NVIDIA's libraries")
     options = options.parse_args()
-    cuda = options.device != "cpu"
-    build(rust="gpu" if cuda else "rust", cuda=cuda)
+    build(ROOT, *(["--features", "cuda"] if options.device != "cpu" else []))
     command = (benchmark, "--preset", "sd15", "--batch", options.batch, "--iterations", options.passes)
     take(ours(options.dtype, *command, "--device", options.device), rivals(options), options)
 
