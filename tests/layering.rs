@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 const LAYERS: [&str; 16] = [
     "error",
+    "simd",
     "tensor",
     "pool",
-    "simd",
     "rng",
     "ops",
     "trace",

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::simd::want_large_pages;
+
 /// Below about this many floating-point operations, waking other threads costs more than it saves.
 const WORTH_SHARING: u64 = 1 << 21;
 
@@ -56,6 +58,8 @@ pub(super) fn with_scratch(values: usize, f: impl FnOnce(&mut [f32])) {
     let mut scratch = SCRATCH.take();
     let most = values + LINE / size_of::<f32>();
     if scratch.len() < most {
+        scratch.reserve(most - scratch.len());
+        want_large_pages(scratch.spare_capacity_mut());
         scratch.resize(most, 0.0);
     }
     let first = scratch.as_ptr().align_offset(LINE);

@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{LINE, Lease, Memory, Pool, too_little_memory};
 use crate::error::Result;
+use crate::simd::want_large_pages;
 use crate::tensor::{DType, Element, Shape, Shaped, Tensor};
 
 /// The memory of this machine.
@@ -19,7 +20,10 @@ impl Memory for HostMemory {
     type Block = Box<[Line]>;
 
     fn allocate(&self, bytes: usize) -> Result<Box<[Line]>> {
-        bytemuck::try_zeroed_slice_box(bytes / LINE).map_err(|()| too_little_memory(bytes))
+        let mut block =
+            bytemuck::try_zeroed_slice_box(bytes / LINE).map_err(|()| too_little_memory(bytes))?;
+        want_large_pages(&mut block);
+        Ok(block)
     }
 }
 

@@ -1,7 +1,5 @@
 //! What a loop tells caches and the system about memory that it will need, or will not.
 
-use std::mem::MaybeUninit;
-
 /// Copies values past the caches that are not read again soon: they push out no others, and memory need not be read to
 /// be written. Other threads may read them once this is dropped.
 pub(crate) struct PastCaches(());
@@ -60,9 +58,9 @@ pub(crate) fn prefetch<T>(values: &[T]) {
     let _ = values;
 }
 
-/// Asks for large pages behind `memory`, which is yet to be written: so that it takes fewer of them, each of whose
-/// addresses has to be looked up. The system may refuse.
-pub(crate) fn want_large_pages<T>(memory: &mut [MaybeUninit<T>]) {
+/// Asks for large pages behind `memory`, which is yet to be written: so that it takes fewer of them, each of which has to
+/// be cleared at first and whose address looked up ever after. The system may refuse.
+pub(crate) fn want_large_pages<T>(memory: &mut [T]) {
     #[cfg(target_os = "linux")]
     {
         const PAGE: usize = 1 << 21;

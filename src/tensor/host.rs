@@ -2,6 +2,7 @@ use rayon::prelude::*;
 
 use super::{DType, Element, Shape, Shaped};
 use crate::error::{Error, Result};
+use crate::simd::want_large_pages;
 
 /// A dense tensor in host memory, row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,12 +35,13 @@ impl<E: Element> Tensor<E> {
     /// [`Error::Value`] if there is not.
     pub fn try_zeros(shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
-        let data = bytemuck::allocation::try_zeroed_vec(shape.elements()).map_err(|()| Error::Value {
+        let mut data = bytemuck::allocation::try_zeroed_vec(shape.elements()).map_err(|()| Error::Value {
             op: "tensor",
             what: "memory",
             expected: format!("enough for {shape} {} values", E::DTYPE),
             got: "too little".into(),
         })?;
+        want_large_pages(&mut data);
         Ok(Tensor { shape, data })
     }
 
