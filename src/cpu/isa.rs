@@ -37,7 +37,7 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::is_x86_feature_detected as has;
-            let avx512 = has!("avx512f") && has!("avx512bw") && has!("avx512vl");
+            let avx512 = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
             match self {
                 Isa::Portable => true,
                 Isa::Neon => false,

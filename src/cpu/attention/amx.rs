@@ -2,10 +2,16 @@
 //! their second operand, packed.
 //!
 //! A block of queries takes in a tile of keys at a time: products, which become weights in place, row by row; then products
-//! of those and the values.
+//! of those and the values. A column of ones among the values is what adds the weights up, as rounded, so that what the
+//! values are multiplied by adds up to 1.
+//!
+//! What weights are relative to is not the largest score but a whole number near what it was at first: they lose nothing by
+//! being a little more than 1, and sums shrink, by a power of two, only where a score is far above.
 //!
 //! Tried and lost, on two cores of an Emerald Rapids: keys as rows, as vectors have it, as fast with 4,096 keys of 40 and
-//! half as fast with 256 of 160, for all that is packed then; 256 keys at a time, no faster.
+//! half as fast with 256 of 160, for all that is packed then; 256 keys at a time, no faster. In a loop of nothing else:
+//! weights of one block of queries between products of another, for while tiles are multiplied, and some 250 cycles
+//! longer, arithmetic of 512 bits has one port instead of two; queries that stay in tiles; scores that lie tile by tile.
 
 use std::arch::x86_64::*;
 
@@ -13,7 +19,7 @@ use super::super::Compute;
 use super::super::amx::{Operands, SIDE, STEP, Tiles, is_available};
 use super::super::threads::{tiles, with_scratch};
 use super::OutputRows;
-use super::kernel::{Kernel, exp2};
+use super::kernel::Kernel;
 use super::pack::Head;
 use super::x86::Avx512Bf16;
 
@@ -26,9 +32,11 @@ const PITCH: usize = KEYS + LANES;
 const LANES: usize = 16;
 /// Words of two values that products take at once.
 const WORDS: usize = STEP / 2;
+/// Weights up to this power of two are left alone.
+const ROOM: f32 = 8.0;
 
 /// How many words the keys and the values of a head are packed in: for every 32 keys, words of their depth; and for every
-/// word of two keys, their values.
+/// two keys, words of their values.
 fn layout(keys: usize, depth: usize) -> [usize; 2] {
     let groups = keys.div_ceil(SIDE);
     [groups * words(depth) * SIDE, groups * WORDS * columns(depth)]
@@ -39,9 +47,9 @@ fn words(depth: usize) -> usize {
     depth.div_ceil(STEP) * WORDS
 }
 
-/// Columns of sums, whole tiles.
+/// Columns of sums, that of the weights included, whole tiles.
 fn columns(depth: usize) -> usize {
-    depth.next_multiple_of(LANES)
+    (depth + 1).next_multiple_of(LANES)
 }
 
 /// How many numbers [`pack`] writes for one head of so many keys.
@@ -58,9 +66,12 @@ pub(super) fn pack<E: Compute>(k: &Head<'_, E>, v: &Head<'_, E>, to: &mut [f32])
         zeros.fill([0.0; SIDE]);
     }
     for (word, to) in for_v.chunks_exact_mut(columns(v.depth)).enumerate() {
+        // As `weigh` pairs weights.
+        let rows = (word / WORDS * SIDE + word % WORDS..v.rows).step_by(LANES);
         for (i, to) in to.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            *to = v.pairs((2 * word).min(v.rows)..v.rows, 8 * i);
+            *to = v.pairs(rows.clone(), 8 * i);
         }
+        to[v.depth] = Avx512Bf16::ONES;
     }
 }
 
@@ -81,6 +92,7 @@ pub(super) fn attend<E: Compute>(q: &Head<'_, E>, keys: usize, packed: &[f32], m
                 to.copy_from_slice(q.row(row));
                 zeros.fill(E::default());
             }
+            sums.fill(0.0);
             let mut block = Block { queries, scores, sums, state: [State::NEW; SIDE] };
             kernel.run(
                 #[inline(always)]
@@ -89,10 +101,10 @@ pub(super) fn attend<E: Compute>(q: &Head<'_, E>, keys: usize, packed: &[f32], m
                     for tile in tiles(keys, KEYS) {
                         let k = &k[tile.start * words..];
                         let v = &v[tile.start / 2 * columns..];
-                        block.attend(kernel, k, v, tile.len(), scale, tile.start > 0);
+                        block.attend(kernel, k, v, tile.len(), scale);
                     }
-                    for ((sums, state), y) in block.sums.chunks_exact(columns).zip(&block.state).zip(&mut y) {
-                        let share = 1.0 / state.total.iter().sum::<f32>();
+                    for (sums, y) in block.sums.chunks_exact(columns).zip(&mut y) {
+                        let share = 1.0 / sums[q.depth];
                         for (y, sum) in y.iter_mut().zip(sums) {
                             *y = E::narrow(sum * share);
                         }
@@ -109,29 +121,27 @@ struct Block<'a> {
     queries: &'a [f32],
     /// Of each query and the keys of a tile, [`PITCH`] apart.
     scores: &'a mut [f32],
-    /// `sum_s 2^(score - largest) v`, of each query.
+    /// `sum_s 2^(score - offset) v` of each query, and that of a `v` of 1.
     sums: &'a mut [f32],
     state: [State; SIDE],
 }
 
-/// What a query has found so far.
+/// What a query's weights are relative to.
 #[derive(Clone, Copy)]
 struct State {
-    /// The largest score.
-    largest: f32,
-    /// Whose sum is `sum_s 2^(score - largest)`.
-    total: [f32; LANES],
+    minus_offset: f32,
+    /// A product above which has the offset follow.
+    limit: f32,
 }
 
 impl State {
-    const NEW: State = State { largest: f32::NEG_INFINITY, total: [0.0; LANES] };
+    const NEW: State = State { minus_offset: f32::INFINITY, limit: f32::NEG_INFINITY };
 }
 
 impl Block<'_> {
-    /// Adds what a tile of keys contributes, to what others did if there were any. `scale` takes products of queries and
-    /// keys to scores.
+    /// Adds what a tile of keys contributes. `scale` takes products of queries and keys to scores.
     #[inline(always)]
-    fn attend(&mut self, kernel: Avx512Bf16, k: &[f32], v: &[f32], keys: usize, scale: f32, add: bool) {
+    fn attend(&mut self, kernel: Avx512Bf16, k: &[f32], v: &[f32], keys: usize, scale: f32) {
         let [words, columns] = [self.queries.len(), self.sums.len()].map(|len| len / SIDE);
         let padded = keys.next_multiple_of(SIDE);
         let queries = Matrix { words: self.queries, stride: words };
@@ -142,53 +152,84 @@ impl Block<'_> {
         let scores = self.scores.chunks_exact_mut(PITCH);
         for ((scores, state), sums) in scores.zip(&mut self.state).zip(self.sums.chunks_exact_mut(columns)) {
             scores[keys..padded].fill(f32::NEG_INFINITY);
-            let shrink = weigh(kernel, &mut scores[..padded], scale, state);
-            if add {
-                for sums in sums.chunks_exact_mut(LANES) {
-                    kernel.store(kernel.mul(kernel.load(sums), shrink), sums);
-                }
-            }
+            let scores = &mut scores[..padded];
+            state.follow(kernel, scores, scale, sums);
+            weigh(kernel, scores, scale, state.minus_offset);
         }
         let (weights, words) = (Matrix { words: self.scores, stride: PITCH }, padded / 2);
         for first in (0..columns).step_by(SIDE) {
             let v = Matrix { words: &v[first..], stride: columns };
             let sums = &mut self.sums[first..];
             match columns - first {
-                LANES => multiply::<LANES>(weights, v, words, sums, columns, add),
-                _ => multiply::<SIDE>(weights, v, words, sums, columns, add),
+                LANES => multiply::<LANES>(weights, v, words, sums, columns, true),
+                _ => multiply::<SIDE>(weights, v, words, sums, columns, true),
             }
         }
     }
 }
 
-/// Turns a query's products with keys into weights, in place, two to a word; returns what earlier sums shrink by. The total
-/// is of weights as rounded, so that what the values are multiplied by adds up to 1.
+impl State {
+    /// Has the offset follow the products of a tile, and shrinks sums by as much.
+    #[inline(always)]
+    fn follow(&mut self, kernel: Avx512Bf16, products: &[f32], scale: f32, sums: &mut [f32]) {
+        let mut largest = [kernel.splat(f32::NEG_INFINITY); 2];
+        for products in products.chunks_exact(SIDE) {
+            largest[0] = kernel.max(kernel.load(products), largest[0]);
+            largest[1] = kernel.max(kernel.load(&products[LANES..]), largest[1]);
+        }
+        let largest = kernel.max(largest[0], largest[1]);
+        // SAFETY: `kernel` exists.
+        if unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(largest, kernel.splat(self.limit)) } == 0 {
+            return;
+        }
+        // SAFETY: as above.
+        let largest = unsafe { _mm512_reduce_max_ps(largest) };
+        let minus_offset = (-scale * largest).floor();
+        let power = kernel.splat(minus_offset - self.minus_offset);
+        for sums in sums.chunks_exact_mut(LANES) {
+            // SAFETY: as above.
+            let shrunk = unsafe { _mm512_scalef_ps(kernel.load(sums), power) };
+            kernel.store(shrunk, sums);
+        }
+        *self = State { minus_offset, limit: largest + ROOM / scale };
+    }
+}
+
+/// Turns a query's products with keys into weights, in place, those of keys half of [`SIDE`] apart in a word.
 #[inline(always)]
-fn weigh(kernel: Avx512Bf16, scores: &mut [f32], scale: f32, state: &mut State) -> __m512 {
-    let mut largest = [kernel.splat(state.largest); 2];
-    for scores in scores.chunks_exact(SIDE) {
-        largest[0] = kernel.max(kernel.load(scores), largest[0]);
-        largest[1] = kernel.max(kernel.load(&scores[LANES..]), largest[1]);
+fn weigh(kernel: Avx512Bf16, products: &mut [f32], scale: f32, minus_offset: f32) {
+    const UPPER_HALVES: __mmask32 = 0xAAAA_AAAA;
+
+    let (scale, minus_offset) = (kernel.splat(scale), kernel.splat(minus_offset));
+    for first in (0..products.len()).step_by(SIDE) {
+        let low = kernel.mul_add(kernel.load(&products[first..]), scale, minus_offset);
+        let high = kernel.mul_add(kernel.load(&products[first + LANES..]), scale, minus_offset);
+        // SAFETY: `kernel` exists.
+        let words = unsafe {
+            let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(exp2(kernel, low)));
+            let high = _mm512_castps_si512(exp2(kernel, high));
+            _mm512_castsi512_ps(_mm512_mask_blend_epi16(UPPER_HALVES, low, high))
+        };
+        kernel.store(words, &mut products[first / 2..]);
     }
+}
+
+/// `2^t`, within 2^-13, of which the upper half is that rounded.
+#[inline(always)]
+fn exp2(kernel: Avx512Bf16, t: __m512) -> __m512 {
+    /// What is cut off then is half a unit more.
+    const HALF: f32 = 1.0 / 256.0;
+    /// A minimax fit of 2^x over [0, 1], from the highest power.
+    const POWER: [f32; 4] = [7.802_459e-2, 0.226_067_23, 0.695_833_4, 0.999_925_2 + HALF];
+
     // SAFETY: `kernel` exists.
-    let largest = unsafe { _mm512_reduce_max_ps(kernel.max(largest[0], largest[1])) };
-    let minus_offset = kernel.splat(-scale * largest);
-    let scale = kernel.splat(scale);
-    let shrink = exp2(kernel, kernel.mul_add(kernel.splat(state.largest), scale, minus_offset));
-    let mut total = kernel.mul(kernel.load(&state.total), shrink);
-    let ones = kernel.splat(Avx512Bf16::ONES);
-    for first in (0..scores.len()).step_by(SIDE) {
-        let low = kernel.mul_add(kernel.load(&scores[first..]), scale, minus_offset);
-        let high = kernel.mul_add(kernel.load(&scores[first + LANES..]), scale, minus_offset);
-        let (low, high) = (exp2(kernel, low), exp2(kernel, high));
-        // SAFETY: `kernel` exists; both are 64 bytes, of which any are valid.
-        let words = unsafe { std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low)) };
-        total = kernel.dot(ones, words, total);
-        kernel.store(words, &mut scores[first / 2..]);
+    let rest = unsafe { _mm512_reduce_ps::<_MM_FROUND_TO_NEG_INF>(t) };
+    let mut power = kernel.splat(POWER[0]);
+    for coefficient in &POWER[1..] {
+        power = kernel.mul_add(power, rest, kernel.splat(*coefficient));
     }
-    state.largest = largest;
-    kernel.store(total, &mut state.total);
-    shrink
+    // SAFETY: as above.
+    unsafe { _mm512_scalef_ps(power, t) }
 }
 
 /// Rows of words, `stride` apart.

@@ -95,7 +95,7 @@ impl<'a, E: Compute> Head<'a, E> {
 
     /// The words of columns `first..` of the first two of some rows; 0 past the last row and column.
     #[inline(always)]
-    pub fn pairs<const N: usize>(&self, rows: Range<usize>, first: usize) -> [f32; N] {
+    pub fn pairs<const N: usize>(&self, rows: impl Iterator<Item = usize>, first: usize) -> [f32; N] {
         let mut both = [[0.0; N]; 2];
         for (values, row) in both.iter_mut().zip(rows) {
             *values = widened(self.row(row).get(first..).unwrap_or_default());

@@ -90,7 +90,7 @@ macro_rules! avx512 {
 avx512! { Avx512, "avx512f", ["avx512f"], 1 in a word, ones 1.0; }
 
 avx512! {
-    Avx512Bf16, "avx512f,avx512bw,avx512bf16", ["avx512f", "avx512bw", "avx512bf16"], 2 in a word, ones f32::from_bits(0x3F80_3F80);
+    Avx512Bf16, "avx512f,avx512bw,avx512dq,avx512bf16", ["avx512f", "avx512bw", "avx512dq", "avx512bf16"], 2 in a word, ones f32::from_bits(0x3F80_3F80);
     dot(a, b, c) _mm512_dpbf16_ps(c, pairs(a), pairs(b));
     join(first, second) interleave(_mm512_cvtne2ps_pbh(second, first));
 }
