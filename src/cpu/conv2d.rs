@@ -2,13 +2,27 @@
 //! of `x`, whose channels lie together. Upsampling and stride are in where it looks, padding is a row of zeros.
 
 use super::epilogue::{Addend, Epilogue};
-use super::product::{Places, Rows, product};
+use super::product::{self, Places, Rows};
 use super::{Compute, Cpu, winograd};
+use crate::error::Result;
 use crate::ops::Conv2d;
-use crate::pool::PooledTensor;
-use crate::tensor::Shaped;
+use crate::pool::{HostMemory, Pool, PooledTensor};
+use crate::tensor::{Shape, Shaped};
 
-pub(super) fn conv2d<E: Compute>(op: &Conv2d<'_, Cpu<E>>, y: &mut PooledTensor<E>) {
+/// Room for a product of this form.
+pub(super) fn room<E: Compute>(
+    op: &Conv2d<'_, Cpu<E>>,
+    output: Shape,
+    pool: &Pool<HostMemory>,
+) -> Result<Option<PooledTensor<E>>> {
+    product::room(op.weight, &Pixels::new(op, [output[1], output[2]]), pool)
+}
+
+pub(super) fn conv2d<E: Compute>(
+    op: &Conv2d<'_, Cpu<E>>,
+    room: Option<&mut PooledTensor<E>>,
+    y: &mut PooledTensor<E>,
+) {
     let [items, height, width, outputs] = four(y);
     let bias = op.bias.map(|bias| Addend::row(bias.data()));
     let shift = op.shift.as_ref().map(|shift| {
@@ -23,12 +37,13 @@ pub(super) fn conv2d<E: Compute>(op: &Conv2d<'_, Cpu<E>>, y: &mut PooledTensor<E
         winograd::winograd(op.weight, &patches, items, [height, width], &epilogue, y.data_mut());
         return;
     }
-    product(op.weight, &pixels, y.data_mut(), outputs, [0], &epilogue);
+    product::product(op.weight, &pixels, y.data_mut(), outputs, [0], &epilogue, room);
 }
 
 /// The pixels of an output.
 pub(super) struct Pixels<'a, E> {
     x: &'a [E],
+    items: usize,
     /// Height, width and channels of `x`.
     extents: [usize; 3],
     /// Height and width of `x'`.
@@ -52,9 +67,10 @@ pub(super) struct Pixel {
 
 impl<'a, E: Compute> Pixels<'a, E> {
     fn new(op: &Conv2d<'a, Cpu<E>>, output: [usize; 2]) -> Self {
-        let [_, height, width, channels] = four(op.x);
+        let [items, height, width, channels] = four(op.x);
         Pixels {
             x: op.x.data(),
+            items,
             extents: [height, width, channels],
             upsampled: op.upsample.unwrap_or([height, width]),
             halved: op.upsample.is_some().into(),
@@ -122,6 +138,9 @@ impl<E: Compute> Rows<E> for Pixels<'_, E> {
 
 /// Those are the pixels of each item's `x'` with its padding.
 impl<E: Compute> Places<E> for Pixels<'_, E> {
+    fn count(&self) -> usize {
+        self.items * self.padded().iter().product::<usize>()
+    }
     fn line(&self) -> usize {
         self.output[1]
     }

@@ -4,24 +4,36 @@ use std::ops::Range;
 
 use super::epilogue::{Addend, Epilogue, Row, Sums, write};
 use super::math::gelu;
-use super::product::{Finish, Places, Rows, product};
+use super::product::{self, Finish, Places, Rows};
 use super::{Compute, Cpu};
+use crate::error::Result;
 use crate::ops::{Activation, Linear};
-use crate::pool::PooledTensor;
-use crate::tensor::Shaped;
+use crate::pool::{HostMemory, Pool, PooledTensor};
+use crate::tensor::{Element, Shaped};
 
-pub(super) fn linear<E: Compute>(op: &Linear<'_, Cpu<E>>, y: &mut PooledTensor<E>) {
-    let width = y.shape().channels();
-    let rows = Dense { x: op.x.data(), inputs: op.x.shape().channels() };
+/// Room for a product of this form.
+pub(super) fn room<E: Compute>(
+    op: &Linear<'_, Cpu<E>>,
+    pool: &Pool<HostMemory>,
+) -> Result<Option<PooledTensor<E>>> {
+    product::room(op.weight, &Dense::new(op.x), pool)
+}
+
+pub(super) fn linear<E: Compute>(
+    op: &Linear<'_, Cpu<E>>,
+    room: Option<&mut PooledTensor<E>>,
+    y: &mut PooledTensor<E>,
+) {
+    let (rows, width) = (Dense::new(op.x), y.shape().channels());
     if op.activation == Activation::Geglu {
         let bias = op.bias.map(|bias| bias.data().split_at(width));
-        product(op.weight, &rows, y.data_mut(), width, [0, width], &Geglu { bias });
+        product::product(op.weight, &rows, y.data_mut(), width, [0, width], &Geglu { bias }, room);
         return;
     }
     let bias = op.bias.map(|bias| Addend::row(bias.data()));
     let residual = op.residual.map(|residual| Addend::rows(residual.data(), width));
     let epilogue = Epilogue { addends: [bias, residual, None], activation: op.activation };
-    product(op.weight, &rows, y.data_mut(), width, [0], &epilogue);
+    product::product(op.weight, &rows, y.data_mut(), width, [0], &epilogue, room);
 }
 
 /// Multiplies values with their activated gates.
@@ -62,7 +74,15 @@ impl<E: Compute> Row for Gated<'_, E> {
 /// The rows of a matrix.
 struct Dense<'a, E> {
     x: &'a [E],
+    rows: usize,
     inputs: usize,
+}
+
+impl<'a, E: Element> Dense<'a, E> {
+    fn new(x: &'a PooledTensor<E>) -> Self {
+        let shape = x.shape();
+        Dense { x: x.data(), rows: shape.rows(), inputs: shape.channels() }
+    }
 }
 
 impl<E: Compute> Rows<E> for Dense<'_, E> {
@@ -83,8 +103,11 @@ impl<E: Compute> Rows<E> for Dense<'_, E> {
 }
 
 impl<E: Compute> Places<E> for Dense<'_, E> {
+    fn count(&self) -> usize {
+        self.rows
+    }
     fn line(&self) -> usize {
-        self.x.len() / self.inputs
+        self.rows
     }
     fn spacing(&self) -> usize {
         1

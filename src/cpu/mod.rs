@@ -159,10 +159,14 @@ impl<E: Compute> Backend for Cpu<E> {
     }
 
     fn linear(&self, op: &Linear<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
-        self.compute("linear", op.check()?, op.flops(), y, |y| linear::linear(op, y))
+        let shape = op.check()?;
+        let mut room = linear::room(op, &self.pool)?;
+        self.compute("linear", shape, op.flops(), y, |y| linear::linear(op, room.as_mut(), y))
     }
     fn conv2d(&self, op: &Conv2d<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
-        self.compute("conv2d", op.check()?, op.flops(), y, |y| conv2d::conv2d(op, y))
+        let shape = op.check()?;
+        let mut room = conv2d::room(op, shape, &self.pool)?;
+        self.compute("conv2d", shape, op.flops(), y, |y| conv2d::conv2d(op, room.as_mut(), y))
     }
     fn group_norm(&self, op: &GroupNorm<'_, Self>, y: &mut PooledTensor<E>) -> Result<()> {
         let shape = op.check()?;

@@ -14,12 +14,13 @@ use half::bf16;
 use super::super::Compute;
 use super::super::amx::{Operands, SIDE, STEP, Tiles};
 use super::tile::{Kernel, Run};
-use super::{Finish, Panel, Part, Places, Product, Rows, TAPS};
-use crate::cpu::threads::{tiles, with_scratch};
+use super::{Finish, PackedWeight, Panel, Part, Places, Product, Rows, TAPS};
+use crate::cpu::threads::{for_each_block, tiles, with_scratch};
+use crate::pool::PooledTensor;
 use crate::simd::vectorised;
 
 /// Rows of a block.
-const BLOCK: usize = 8 * SIDE;
+const BLOCK: usize = 16 * SIDE;
 /// Bytes of a panel, at most, whose terms are summed before its next part is turned to.
 const PART: usize = 384 << 10;
 /// Rows of a tile.
@@ -29,37 +30,50 @@ pub(super) fn kernel() -> Kernel<bf16> {
     Kernel { lanes: SIDE, panel: 2 * SIDE, depth: 2, step: STEP, run: Run::Tiles }
 }
 
+/// Numbers that a product copies its rows' terms to: none where tiles can read them as they lie.
+pub(super) fn room<E: Compute>(weight: &PackedWeight<E>, places: &impl Places<E>) -> usize {
+    let lies_well = weight.inputs().is_multiple_of(STEP) && places.count().is_multiple_of(STRIP);
+    if places.all().is_some() && lies_well {
+        return 0;
+    }
+    // The last strip is read to its end, wherever its rows end.
+    (places.count() + (STRIP - 1) * places.spacing()) * weight.stored_inputs()
+}
+
 impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usize>
     Product<'_, E, R, F, GROUPS>
 {
-    /// Computes all rows. The weight's kernel is that of tiles, and it has terms.
-    pub(super) fn by_tiles(&self, height: usize) {
+    /// Computes all rows, with [`room`]. The weight's kernel is that of tiles, and it has terms.
+    pub(super) fn by_tiles(&self, height: usize, room: Option<&mut PooledTensor<E>>) {
+        let values = match room {
+            Some(room) => {
+                copy(self.rows, self.weight.stored_inputs(), room.data_mut());
+                room.data()
+            }
+            None => self.rows.all().expect("room where terms do not lie one after the other"),
+        };
         self.share(height, BLOCK, SIDE, |rows, columns| {
             // SAFETY: a weight is packed for instructions that the machine has.
             let _tiles = unsafe { Tiles::new() };
-            self.block(&rows, &columns);
+            self.block(values, &rows, &columns);
         });
     }
 
-    fn block(&self, rows: &Range<usize>, columns: &Range<usize>) {
+    fn block(&self, values: &[E], rows: &Range<usize>, columns: &Range<usize>) {
         let (weight, panel) = (self.weight, self.weight.kernel().panel);
         let taps_at_once = weight.taps().min(TAPS);
         let parts = (taps_at_once * weight.inputs() * panel * size_of::<E>()).div_ceil(PART);
         let terms_at_once = weight.inputs().div_ceil(parts).next_multiple_of(STEP);
-        let strips = Strips::new(rows, self.rows.line());
+        let strips = Strips::new(self.rows, rows);
         let tile = SIDE * GROUPS * self.span;
         // Sums that need not wait for other terms take the same place for all tiles, in the nearest cache.
         let whole = taps_at_once >= weight.taps() && terms_at_once >= weight.inputs();
         let step = if whole { 0 } else { tile };
-        let sums = step * strips.pairs().len() * columns.len().div_ceil(panel) + tile;
-        let room = Terms::room(self.rows, rows, weight.taps(), terms_at_once);
-        with_scratch(sums + (room * size_of::<E>()).div_ceil(size_of::<f32>()), |scratch| {
-            let (sums, room) = scratch.split_at_mut(sums);
+        with_scratch(step * strips.pairs().len() * columns.len().div_ceil(panel) + tile, |sums| {
             for taps in tiles(weight.taps(), taps_at_once) {
                 for terms in tiles(weight.inputs(), terms_at_once) {
                     let part = Part { taps: taps.clone(), terms };
-                    let terms =
-                        Terms::new(self.rows, rows, &part, weight.inputs(), bytemuck::cast_slice_mut(room));
+                    let terms = Terms::new(values, self.rows, &part, weight.stored_inputs());
                     let mut at = 0;
                     for columns in self.panels_of(columns) {
                         for pair in strips.pairs() {
@@ -108,7 +122,9 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
         }
         if last {
             for (strip, sums) in strips.iter().zip(sums.chunks_mut(STRIP * stride)) {
-                self.finish(strip.clone(), columns, sums);
+                for (rows, at) in lines(self.rows, strip.clone()) {
+                    self.finish(rows, columns, &mut sums[at * stride..]);
+                }
             }
         }
     }
@@ -121,12 +137,11 @@ struct Strips {
 }
 
 impl Strips {
-    /// Cuts them where lines end.
-    fn new(rows: &Range<usize>, line: usize) -> Self {
+    fn new<E>(places: &impl Places<E>, rows: &Range<usize>) -> Self {
         let mut of = Strips { strips: [const { 0..0 }; BLOCK], count: 0 };
         let mut first = rows.start;
         while first < rows.end {
-            let end = rows.end.min(first + STRIP).min((first / line + 1) * line);
+            let end = lines(places, first..rows.end).last().map_or(rows.end, |(rows, _)| rows.end);
             of.strips[of.count] = first..end;
             (first, of.count) = (end, of.count + 1);
         }
@@ -138,11 +153,27 @@ impl Strips {
     }
 }
 
-/// Some terms of what a block's rows see.
+/// The rows that a tile from the first on reaches, line by line, and which of its own rows those begin with: between lines
+/// there is padding.
+fn lines<E>(places: &impl Places<E>, rows: Range<usize>) -> impl Iterator<Item = (Range<usize>, usize)> {
+    let (line, spacing, first) = (places.line(), places.spacing(), places.place(rows.start, 0));
+    let mut next = rows.start;
+    std::iter::from_fn(move || {
+        let distance = places.place(next, 0) - first;
+        let at = distance / spacing;
+        if next >= rows.end || at >= STRIP || !distance.is_multiple_of(spacing) {
+            return None;
+        }
+        let start = next;
+        next = rows.end.min((start / line + 1) * line).min(start + STRIP - at);
+        Some((start..next, at))
+    })
+}
+
+/// Some terms of what rows see.
 struct Terms<'a, E> {
-    /// Those of each place from `first` on, `pitch` apart.
+    /// Those of each place, `pitch` apart.
     values: &'a [E],
-    first: usize,
     pitch: usize,
     /// Numbers from a row's to those of the next.
     spacing: usize,
@@ -153,73 +184,44 @@ struct Terms<'a, E> {
 }
 
 impl<'a, E: Compute> Terms<'a, E> {
-    /// Numbers that might have to be copied for some of the taps, of so many terms.
-    fn room(places: &impl Places<E>, rows: &Range<usize>, taps: usize, terms: usize) -> usize {
-        let all = seen(places, rows, &(0..taps)).len();
-        // A strip that its line's end cuts short is read beyond it.
-        (all + (STRIP - 1) * places.spacing()) * terms.next_multiple_of(STEP)
-    }
-
-    fn new(
-        places: &'a impl Places<E>,
-        rows: &Range<usize>,
-        part: &Part,
-        inputs: usize,
-        room: &'a mut [E],
-    ) -> Self {
-        let seen = seen(places, rows, &part.taps);
-        let stored = part.terms.len().next_multiple_of(STEP);
-        let (first, pitch, values) = match places.all() {
-            Some(all) if stored == part.terms.len() && rows.len().is_multiple_of(STRIP) => {
-                (0, inputs, &all[part.terms.start..])
-            }
-            _ => {
-                copy(places, seen.clone(), &part.terms, stored, room);
-                (seen.start, stored, &*room)
-            }
-        };
-        let tap = |tap| places.place(rows.start, tap) - places.place(rows.start, part.taps.start);
+    fn new(values: &'a [E], places: &impl Places<E>, part: &Part, pitch: usize) -> Self {
+        let tap = |tap| places.place(0, tap) - places.place(0, part.taps.start);
         let mut taps = [0; TAPS];
         for (i, number) in part.taps.clone().enumerate() {
             taps[i] = tap(number) * pitch * size_of::<E>();
         }
         let spacing = places.spacing() * pitch;
+        let stored = part.terms.len().next_multiple_of(STEP);
         let reach = (STRIP - 1) * spacing + tap(part.taps.end - 1) * pitch + stored;
-        Terms { values, first, pitch, spacing, taps, reach }
+        Terms { values: &values[part.terms.start..], pitch, spacing, taps, reach }
     }
 
     /// Those of a strip.
     fn of(&self, places: &impl Places<E>, strip: &Range<usize>, part: &Part) -> &[E] {
-        &self.values[(places.place(strip.start, part.taps.start) - self.first) * self.pitch..][..self.reach]
+        &self.values[places.place(strip.start, part.taps.start) * self.pitch..][..self.reach]
     }
 }
 
-/// The places that some taps of a block's rows see.
-fn seen<E>(places: &impl Places<E>, rows: &Range<usize>, taps: &Range<usize>) -> Range<usize> {
-    places.place(rows.start, taps.start)..places.place(rows.end - 1, taps.end - 1) + 1
-}
-
-/// Copies some terms of places, and the zeros that make them `stored`.
-fn copy<E: Compute>(
-    places: &impl Places<E>,
-    seen: Range<usize>,
-    terms: &Range<usize>,
-    stored: usize,
-    room: &mut [E],
-) {
-    vectorised(
-        #[inline(always)]
-        || {
-            for (place, to) in seen.zip(room.chunks_exact_mut(stored)) {
-                let (to, zeros) = to.split_at_mut(terms.len());
-                zeros.fill(E::default());
-                match places.at(place) {
-                    Some(values) => copy_terms(to, &values[terms.clone()]),
-                    None => to.fill(E::default()),
+/// Copies the terms of all places to where they lie `pitch` apart, with the zeros that fill them up.
+fn copy<E: Compute>(places: &impl Places<E>, pitch: usize, to: &mut [E]) {
+    /// Places of a task.
+    const PLACES: usize = 64;
+    /// What copying a number costs, in floating-point operations of a product.
+    const FLOPS: u64 = 32;
+    let (item, flops) = (to.len(), FLOPS * to.len() as u64);
+    for_each_block(to, item, PLACES * pitch, flops, |_, block, to| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (place, to) in (block * PLACES..).zip(to.chunks_exact_mut(pitch)) {
+                    let terms = if place < places.count() { places.at(place) } else { None };
+                    let (to, zeros) = to.split_at_mut(terms.map_or(0, <[E]>::len));
+                    copy_terms(to, terms.unwrap_or_default());
+                    zeros.fill(E::default());
                 }
-            }
-        },
-    );
+            },
+        );
+    });
 }
 
 /// Copies few terms, without the call that copying a slice is.

@@ -27,12 +27,12 @@ use std::ops::Range;
 use half::bf16;
 
 pub(super) use tile::Kernel;
-#[cfg(target_arch = "x86_64")]
-use tile::Run;
-use tile::{Job, ROWS};
+use tile::{Job, ROWS, Run};
 
 use super::threads::{share, tiles, with_scratch};
 use super::{Compute, Isa, PackedWeight};
+use crate::error::Result;
+use crate::pool::{HostMemory, Pool, PooledTensor};
 use crate::simd::{prefetch, vectorised};
 
 pub(super) fn kernel_f32(isa: Isa) -> Kernel<f32> {
@@ -81,6 +81,8 @@ pub(super) trait Rows<E>: Sync {
 /// line of the output. Some are padding.
 #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AMX has tiles"))]
 pub(super) trait Places<E>: Sync {
+    /// How many there are.
+    fn count(&self) -> usize;
     /// Rows of a line.
     fn line(&self) -> usize;
     /// How many places further the next row of a line sees.
@@ -113,8 +115,24 @@ pub(super) trait Finish<E, const GROUPS: usize>: Sync {
     fn row(&self, row: usize, columns: Range<usize>, sums: [&mut [f32]; GROUPS], y: &mut [E]);
 }
 
+/// Memory that a product copies its rows' terms to, if it has to.
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "only AMX has to"))]
+pub(super) fn room<E: Compute>(
+    weight: &PackedWeight<E>,
+    places: &impl Places<E>,
+    pool: &Pool<HostMemory>,
+) -> Result<Option<PooledTensor<E>>> {
+    let numbers = match weight.kernel().run {
+        #[cfg(target_arch = "x86_64")]
+        Run::Tiles => amx::room(weight, places),
+        Run::Vectors(_) => 0,
+    };
+    (numbers > 0).then(|| PooledTensor::new(pool, [numbers])).transpose()
+}
+
 /// Computes `y`, whose rows are `width` wide. Column `j` of it is made of output `first + j` of the weight for each
-/// `first` of `groups`.
+/// `first` of `groups`. It has its [`room`].
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "only AMX has room"))]
 pub(super) fn product<E: Compute, R: Rows<E> + Places<E>, const GROUPS: usize>(
     weight: &PackedWeight<E>,
     rows: &R,
@@ -122,6 +140,7 @@ pub(super) fn product<E: Compute, R: Rows<E> + Places<E>, const GROUPS: usize>(
     width: usize,
     groups: [usize; GROUPS],
     finish: &impl Finish<E, GROUPS>,
+    room: Option<&mut PooledTensor<E>>,
 ) {
     if y.is_empty() {
         return;
@@ -132,7 +151,7 @@ pub(super) fn product<E: Compute, R: Rows<E> + Places<E>, const GROUPS: usize>(
     let product = Product { weight, rows, output: Output::new(y), width, groups, span, finish };
     #[cfg(target_arch = "x86_64")]
     if matches!(weight.kernel().run, Run::Tiles) && weight.inputs() > 0 {
-        product.by_tiles(height);
+        product.by_tiles(height, room);
         return;
     }
     product.share(height, BLOCK, ROWS, |block, columns| {
