@@ -1,11 +1,13 @@
 //! AMX, in bf16. A panel of weights is read from memory once for a block of rows and stays in the second cache while all
-//! of them are multiplied by it, so the sums of a tile are whole at once or after few parts. The rows' terms are in that
-//! cache as well: as they lie, or copied once for all panels of a task.
+//! of them are multiplied by it, so the sums of a tile are whole at once or after few parts. The rows' terms are read as
+//! they lie, or from a copy that is made once, with an image's padding.
 //!
 //! Tried and lost, on two cores of an Emerald Rapids at 2.9 TFLOP/s each in registers: all panels for one tile of rows
-//! before the next, which reads the weights from farther away (0.8 each, not 2.0); asking for the next panel's weights
-//! while one is multiplied, which gains a tenth in a loop of nothing else and nothing in a UNet. What follows a product of
-//! 320 terms with GEGLU takes as long as the product.
+//! before the next, which reads the weights from farther away (0.8 each, not 2.0); panels as wide as a span, whose tiles lie
+//! apart (1.55 in a loop, not 1.75); parts so short that their weights stay in the first cache (1.4); asking for rows or
+//! weights of the next step (1.5); spans of one panel, for what follows short products; a copy of the terms for each task;
+//! asking for the next panel's weights while one is multiplied, which gains a tenth in a loop of nothing else and nothing in
+//! a UNet. What follows a product of 320 terms with GEGLU takes as long as the product.
 
 use std::ops::Range;
 
@@ -21,13 +23,13 @@ use crate::simd::vectorised;
 
 /// Rows of a block.
 const BLOCK: usize = 16 * SIDE;
-/// Bytes of a panel, at most, whose terms are summed before its next part is turned to.
+/// Bytes of a span, at most, whose terms are summed before its next part is turned to.
 const PART: usize = 384 << 10;
 /// Rows of a tile.
 const STRIP: usize = SIDE / 2;
 
 pub(super) fn kernel() -> Kernel<bf16> {
-    Kernel { lanes: SIDE, panel: 2 * SIDE, depth: 2, step: STEP, run: Run::Tiles }
+    Kernel { lanes: SIDE, panel: SIDE, span: 2 * SIDE, depth: 2, step: STEP, run: Run::Tiles }
 }
 
 /// Numbers that a product copies its rows' terms to: none where tiles can read them as they lie.
@@ -60,22 +62,22 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
     }
 
     fn block(&self, values: &[E], rows: &Range<usize>, columns: &Range<usize>) {
-        let (weight, panel) = (self.weight, self.weight.kernel().panel);
+        let (weight, kernel) = (self.weight, self.weight.kernel());
         let taps_at_once = weight.taps().min(TAPS);
-        let parts = (taps_at_once * weight.inputs() * panel * size_of::<E>()).div_ceil(PART);
+        let parts = (taps_at_once * weight.inputs() * kernel.span * size_of::<E>()).div_ceil(PART);
         let terms_at_once = weight.inputs().div_ceil(parts).next_multiple_of(STEP);
         let strips = Strips::new(self.rows, rows);
         let tile = SIDE * GROUPS * self.span;
         // Sums that need not wait for other terms take the same place for all tiles, in the nearest cache.
         let whole = taps_at_once >= weight.taps() && terms_at_once >= weight.inputs();
         let step = if whole { 0 } else { tile };
-        with_scratch(step * strips.pairs().len() * columns.len().div_ceil(panel) + tile, |sums| {
+        with_scratch(step * strips.pairs().len() * columns.len().div_ceil(kernel.span) + tile, |sums| {
             for taps in tiles(weight.taps(), taps_at_once) {
                 for terms in tiles(weight.inputs(), terms_at_once) {
                     let part = Part { taps: taps.clone(), terms };
                     let terms = Terms::new(values, self.rows, &part, weight.stored_inputs());
                     let mut at = 0;
-                    for columns in self.panels_of(columns) {
+                    for columns in self.spans_of(columns) {
                         for pair in strips.pairs() {
                             self.tile(&terms, pair, &columns, &part, &mut sums[at..][..tile]);
                             at += step;
@@ -102,23 +104,20 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
         let stride = GROUPS * self.span;
         let rows = [0, strips.len() - 1].map(|s| terms.of(self.rows, &strips[s], part).as_ptr().cast());
         for Panel { weights, width, first } in self.panels(columns) {
-            let weights = &weights[part.first(self.weight) * width..];
-            for half in (0..width).step_by(SIDE) {
-                let steps = part.terms.len().div_ceil(STEP);
-                let operands = Operands {
-                    rows,
-                    spacing: terms.spacing * size_of::<E>(),
-                    taps: &terms.taps[..part.taps.len()],
-                    steps,
-                    weights: weights[2 * half..].as_ptr().cast(),
-                    width,
-                    skipped: self.weight.stored_inputs() - steps * STEP,
-                };
-                let sums = sums[first + half..][..(SIDE - 1) * stride + SIDE].as_mut_ptr();
-                // SAFETY: `by_tiles` has tiles. `E` is bf16. `Terms::of` has seen that each row of a strip has its terms for
-                // every tap. The panel holds the weights of all terms of all taps, and those of this part are among them.
-                unsafe { Tiles::multiply::<SIDE>(&operands, sums, stride, part.adds()) };
-            }
+            let steps = part.terms.len().div_ceil(STEP);
+            let operands = Operands {
+                rows,
+                spacing: terms.spacing * size_of::<E>(),
+                taps: &terms.taps[..part.taps.len()],
+                steps,
+                weights: weights[part.first(self.weight) * width..].as_ptr().cast(),
+                width,
+                skipped: self.weight.stored_inputs() - steps * STEP,
+            };
+            let sums = sums[first..][..(SIDE - 1) * stride + SIDE].as_mut_ptr();
+            // SAFETY: `by_tiles` has tiles. `E` is bf16. `Terms::of` has seen that each row of a strip has its terms for every
+            // tap. The panel holds the weights of all terms of all taps, and those of this part are among them.
+            unsafe { Tiles::multiply::<SIDE>(&operands, sums, stride, part.adds()) };
         }
         if last {
             for (strip, sums) in strips.iter().zip(sums.chunks_mut(STRIP * stride)) {

@@ -145,19 +145,20 @@ pub(super) fn product<E: Compute, R: Rows<E> + Places<E>, const GROUPS: usize>(
     if y.is_empty() {
         return;
     }
-    let (panel, height) = (weight.kernel().panel, y.len() / width);
-    // A group's columns may begin anywhere in a panel of the weight and end in the next.
-    let span = if groups.iter().all(|first| first % panel == 0) { panel } else { 2 * panel };
+    let (kernel, height) = (weight.kernel(), y.len() / width);
+    // A group's columns may begin anywhere in a panel of the weight, and end in one more.
+    let whole = groups.iter().all(|first| first % kernel.panel == 0);
+    let span = if whole { kernel.span } else { kernel.span + kernel.panel };
     let product = Product { weight, rows, output: Output::new(y), width, groups, span, finish };
     #[cfg(target_arch = "x86_64")]
-    if matches!(weight.kernel().run, Run::Tiles) && weight.inputs() > 0 {
+    if matches!(kernel.run, Run::Tiles) && weight.inputs() > 0 {
         product.by_tiles(height, room);
         return;
     }
     product.share(height, BLOCK, ROWS, |block, columns| {
-        for panel in product.panels_of(&columns) {
-            let fresh = panel.start == columns.start;
-            product.panel(block.clone(), panel, fresh);
+        for span in product.spans_of(&columns) {
+            let fresh = span.start == columns.start;
+            product.span(block.clone(), span, fresh);
         }
     });
 }
@@ -208,38 +209,37 @@ struct Panel<'a, E> {
 }
 
 impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<'_, E, R, F, GROUPS> {
-    /// Calls `f` with blocks of rows, of at most `most` and of whole tiles, and the columns of some panels, until it was
+    /// Calls `f` with blocks of rows, of at most `most` and of whole tiles, and the columns of some spans, until it was
     /// called with all of them.
     fn share(&self, height: usize, most: usize, tile: usize, f: impl Fn(Range<usize>, Range<usize>) + Sync) {
-        let panel = self.weight.kernel().panel;
-        let (blocks, panels) = (height.div_ceil(most), self.width.div_ceil(panel));
+        let span = self.weight.kernel().span;
+        let (blocks, spans) = (height.div_ceil(most), self.width.div_ceil(span));
         // As even as they can be.
         let block_rows = height.div_ceil(blocks).next_multiple_of(tile);
         let blocks = height.div_ceil(block_rows);
-        // Many panels to a task, so that its rows of `x` are read from memory once, but enough tasks for every thread.
-        let panels_at_once = (panels * blocks / TASKS).clamp(1, panels);
+        // Many columns to a task, so that its rows of `x` are read from memory once, but enough tasks for every thread.
+        let spans_at_once = (spans * blocks / TASKS).clamp(1, spans);
         let terms = (self.weight.taps() * self.weight.inputs()) as u64;
         let work = 2 * (height * self.width * GROUPS) as u64 * terms;
-        // Tasks of the same panels are neighbours, so that those too are read from memory once.
-        share(panels.div_ceil(panels_at_once) * blocks, work, |task| {
-            let (first, row) = (task / blocks * panels_at_once, task % blocks * block_rows);
+        // Tasks of the same columns are neighbours, so that those too are read from memory once.
+        share(spans.div_ceil(spans_at_once) * blocks, work, |task| {
+            let (first, row) = (task / blocks * spans_at_once, task % blocks * block_rows);
             f(
                 row..height.min(row + block_rows),
-                first * panel..self.width.min((first + panels_at_once) * panel),
+                first * span..self.width.min((first + spans_at_once) * span),
             );
         });
     }
 
-    /// The panels of columns that begin where one does.
-    fn panels_of(&self, columns: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<E, R, F, GROUPS> {
+    /// Columns, a span at a time.
+    fn spans_of(&self, columns: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<E, R, F, GROUPS> {
         let first = columns.start;
-        tiles(columns.len(), self.weight.kernel().panel)
-            .map(move |panel| first + panel.start..first + panel.end)
+        tiles(columns.len(), self.weight.kernel().span).map(move |span| first + span.start..first + span.end)
     }
 
-    /// Computes some columns of a block of rows, at most a panel of each group. Rows of `x` that are `fresh` are in no
+    /// Computes some columns of a block of rows, at most a span of each group. Rows of `x` that are `fresh` are in no
     /// cache yet.
-    fn panel(&self, block: Range<usize>, columns: Range<usize>, fresh: bool) {
+    fn span(&self, block: Range<usize>, columns: Range<usize>, fresh: bool) {
         let (kernel, taps, inputs) = (self.weight.kernel(), self.weight.taps(), self.weight.inputs());
         let most = PART / (kernel.panel * size_of::<E>());
         let taps_at_once = (most / inputs.max(1)).clamp(1, TAPS);
@@ -382,7 +382,7 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "tasks share the output, and each has its part alone")]
     fn of_y(&self, row: usize, columns: &Range<usize>) -> &mut [E] {
-        // SAFETY: `panel` is called for rows and columns that lie within `y`, by the one task that they belong to.
+        // SAFETY: `span` is called for rows and columns that lie within `y`, by the one task that they belong to.
         unsafe { self.output.part(row * self.width + columns.start, columns.len()) }
     }
 }

@@ -129,6 +129,8 @@ pub struct Kernel<E> {
     pub(in super::super) lanes: usize,
     /// Columns of a panel.
     pub(in super::super) panel: usize,
+    /// Columns of some panels, whose sums are finished together.
+    pub(super) span: usize,
     /// Terms that lie together.
     pub(in super::super) depth: usize,
     /// Terms that a tap's weights are filled up to a multiple of, by zeros.
@@ -151,6 +153,7 @@ impl<E> Kernel<E> {
         Kernel {
             lanes: L::LANES,
             panel: L::LANES * L::VECTORS,
+            span: L::LANES * L::VECTORS,
             depth: L::DEPTH,
             step: L::DEPTH,
             run: Run::Vectors(run::<L>),
