@@ -5,13 +5,14 @@
 //! of those and the values. A column of ones among the values is what adds the weights up, as rounded, so that what the
 //! values are multiplied by adds up to 1.
 //!
-//! What weights are relative to is not the largest score but a whole number near what it was at first: they lose nothing by
-//! being a little more than 1, and sums shrink, by a power of two, only where a score is far above.
+//! What weights are relative to is not the largest score but a whole number near what it was at first: up to 2^8 they lose
+//! nothing by being more than 1, and sums shrink, by a power of two, only where a score is farther above.
 //!
 //! Tried and lost, on two cores of an Emerald Rapids: keys as rows, as vectors have it, as fast with 4,096 keys of 40 and
 //! half as fast with 256 of 160, for all that is packed then; 256 keys at a time, no faster. In a loop of nothing else:
-//! weights of one block of queries between products of another, for while tiles are multiplied, and some 250 cycles
-//! longer, arithmetic of 512 bits has one port instead of two; queries that stay in tiles; scores that lie tile by tile.
+//! weights of one block of queries between products of another, which gains less than it costs to read, for while tiles are
+//! multiplied, and some 250 cycles longer, arithmetic of 512 bits has one port instead of two; queries that stay in tiles;
+//! scores that lie tile by tile.
 
 use std::arch::x86_64::*;
 
