@@ -46,26 +46,38 @@ fn polynomial<const TERMS: usize>(x: f32, coefficients: [f32; TERMS]) -> f32 {
 /// `g/2 (1 + erf(g / sqrt 2))`, within 2^-23 of `g`; for bf16 within 2^-12 of the result too.
 #[inline(always)]
 pub(super) fn gelu<E: Compute>(g: f32) -> f32 {
+    if is_coarse::<E>() {
+        return coarse_gelu(g);
+    }
     // 1 - erf(a / sqrt 2) = 2^(-a q(a)), from which `g` makes nothing that counts from 6 on.
     let a = g.abs();
-    let below_6 = if is_coarse::<E>() {
-        let q = [1.150_480_4, 0.460_863_56, 5.141_859_5e-2, -7.260_348e-3, 6.197_388e-4, -2.343_321_8e-5];
-        coarse_exp2(-a * polynomial(a, q))
-    } else {
-        let q = [
-            1.151_105_2,
-            0.459_208_2,
-            0.052_496_18,
-            -7.063_42e-3,
-            1.369_363_7e-4,
-            1.861_802_4e-4,
-            -3.937_769e-5,
-            2.834_913e-6,
-        ];
-        exp2(-a * polynomial(a, q))
-    };
-    let erfc = if a < 6.0 { below_6 } else { 0.0 };
+    let q = [
+        1.151_105_2,
+        0.459_208_2,
+        0.052_496_18,
+        -7.063_42e-3,
+        1.369_363_7e-4,
+        1.861_802_4e-4,
+        -3.937_769e-5,
+        2.834_913e-6,
+    ];
+    let erfc = if a < 6.0 { exp2(-a * polynomial(a, q)) } else { 0.0 };
     0.5 * g * if g < 0.0 { erfc } else { 2.0 - erfc }
+}
+
+/// The same as `max(g, 0) - a 2^(-a q(a) - 1)`, whose `q` grows so that the power is 0 from 12.11 on.
+#[inline(always)]
+fn coarse_gelu(g: f32) -> f32 {
+    /// Added to a small number `n`, its last bits are the exponent of 2^(n - 1), or of 0 if `n` is -126.
+    const HALVES: f32 = ROUND + 126.0;
+    // Comparisons rather than a minimum and a maximum, so that NaN stays.
+    let a = if g.abs() > 12.11 { 12.11 } else { g.abs() };
+    let minus_q =
+        polynomial(a, [-1.149_725_9, -0.463_449_84, -4.856_179_3e-2, 5.893_679e-3, -3.252_206_7e-4]);
+    let rounded = a.mul_add(minus_q, HALVES);
+    let rest = a.mul_add(minus_q, HALVES - rounded);
+    let power = polynomial(rest, POWERS) * f32::from_bits(rounded.to_bits() << 23);
+    (-a).mul_add(power, if g > 0.0 { g } else { 0.0 })
 }
 
 /// Whether results are rounded to bf16.
@@ -86,12 +98,15 @@ fn exp2(x: f32) -> f32 {
     (1.0 + r * rest) * power_of_two((rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32))
 }
 
-/// The same within 2^-13.
+/// 2 to a power from -1/2 to 1/2, within 2^-13.
+const POWERS: [f32; 4] = [0.999_928, 0.693_260_97, 0.242_611_38, 5.517_177_3e-2];
+
+/// The same as [`exp2`] within 2^-13.
 #[inline(always)]
 fn coarse_exp2(x: f32) -> f32 {
     let rounded = x + ROUND;
-    let power = polynomial(x - (rounded - ROUND), [0.999_928, 0.693_260_97, 0.242_611_38, 5.517_177_3e-2]);
-    power * power_of_two((rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32))
+    polynomial(x - (rounded - ROUND), POWERS)
+        * power_of_two((rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32))
 }
 
 /// `1 / x` within 2^-17 for `x` from 1 to 2^120, by Newton's method, for a division takes as long as all that is around it.
