@@ -135,10 +135,6 @@ struct State {
     limit: f32,
 }
 
-impl State {
-    const NEW: State = State { minus_offset: f32::INFINITY, limit: f32::NEG_INFINITY };
-}
-
 impl Block<'_> {
     /// Adds what a tile of keys contributes. `scale` takes products of queries and keys to scores.
     #[inline(always)]
@@ -170,6 +166,8 @@ impl Block<'_> {
 }
 
 impl State {
+    const NEW: State = State { minus_offset: f32::INFINITY, limit: f32::NEG_INFINITY };
+
     /// Has the offset follow the products of a tile, and shrinks sums by as much.
     #[inline(always)]
     fn follow(&mut self, kernel: Avx512Bf16, products: &[f32], scale: f32, sums: &mut [f32]) {

@@ -88,7 +88,7 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
         });
     }
 
-    /// Adds one part of the sums of two strips in a panel of columns. Those that are whole then are finished at once.
+    /// Adds one part of the sums of two strips in a span of columns. Those that are whole then are finished at once.
     fn tile(
         &self,
         terms: &Terms<'_, E>,
