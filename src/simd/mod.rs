@@ -12,3 +12,20 @@ pub(crate) use memory::{PastCaches, prefetch, want_large_pages};
 pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use pulp::Arch;
+
+    #[test]
+    fn vectors_are_as_wide_as_the_machine_has() {
+        let width = match Arch::new() {
+            Arch::Scalar => 128,
+            Arch::V3(_) => 256,
+            Arch::V4(_) => 512,
+            other => panic!("{other:?} is unknown"),
+        };
+        assert_eq!(width >= 256, is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"));
+        assert_eq!(width == 512, is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl"));
+    }
+}
