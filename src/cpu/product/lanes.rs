@@ -4,13 +4,13 @@
 macro_rules! lanes {
     (
         $(#[$doc:meta])* $name:ident: $features:literal, $element:ty, $sums:ty, $terms:ty,
-        $lanes:literal lanes, depth $depth:literal, $vectors:literal vectors;
+        $lanes:literal lanes, depth $depth:literal, parts $parts:literal, $vectors:literal vectors;
         $load:ident, $store:ident, $zero:expr, $add:ident;
         |$near:ident| $prefetch:expr;
         |$weights:ident| $load_weights:expr;
         |$pair:ident| $broadcast:expr;
         |$term:ident| $broadcast_last:expr;
-        |$s:ident, $a:ident, $b:ident| $multiply_add:expr
+        |$part:pat_param, $s:ident, $a:ident, $b:ident| $multiply_add:expr
     ) => {
         $(#[$doc])*
         pub(super) struct $name;
@@ -23,6 +23,7 @@ macro_rules! lanes {
             const LANES: usize = $lanes;
             const DEPTH: usize = $depth;
             const VECTORS: usize = $vectors;
+            const PARTS: usize = $parts;
 
             #[inline(always)]
             unsafe fn load(sums: *const f32) -> $sums {
@@ -65,7 +66,7 @@ macro_rules! lanes {
                 unsafe { $broadcast_last }
             }
             #[inline(always)]
-            unsafe fn multiply_add($s: $sums, $a: $terms, $b: $terms) -> $sums {
+            unsafe fn multiply_add($part: usize, $s: $sums, $a: $terms, $b: $terms) -> $sums {
                 // SAFETY: as above.
                 unsafe { $multiply_add }
             }

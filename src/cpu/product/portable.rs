@@ -20,8 +20,8 @@ fn multiply_add(sum: f32, a: f32, b: f32) -> f32 {
 }
 
 macro_rules! lanes {
-    ($name:ident, $element:ty, $terms:ty, depth $depth:literal,
-     |$pair:ident| $broadcast:expr, |$term:ident| $last:expr, |$sum:ident, $a:ident, $b:ident| $multiply_add:expr) => {
+    ($name:ident, $element:ty, $terms:ty, depth $depth:literal, parts $parts:literal,
+     |$pair:ident| $broadcast:expr, |$term:ident| $last:expr, |$part:pat_param, $a:ident| $widen:expr) => {
         impl Lanes for $name {
             type Element = $element;
             type Sums = [f32; LANES];
@@ -29,6 +29,7 @@ macro_rules! lanes {
             const LANES: usize = LANES;
             const DEPTH: usize = $depth;
             const VECTORS: usize = 2;
+            const PARTS: usize = $parts;
 
             #[inline(always)]
             unsafe fn load(sums: *const f32) -> [f32; LANES] {
@@ -67,12 +68,14 @@ macro_rules! lanes {
             }
             #[inline(always)]
             unsafe fn multiply_add(
+                $part: usize,
                 mut sums: [f32; LANES],
                 a: [$terms; LANES],
                 b: [$terms; LANES],
             ) -> [f32; LANES] {
-                for (($sum, $a), $b) in sums.iter_mut().zip(a).zip(b) {
-                    *$sum = $multiply_add;
+                for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                    let widen = |$a: $terms| $widen;
+                    *sum = multiply_add(*sum, widen(a), widen(b));
                 }
                 sums
             }
@@ -84,10 +87,10 @@ macro_rules! lanes {
     };
 }
 
-lanes!(Portable, f32, f32, depth 1, |term| *term, |term| *term, |sum, a, b| multiply_add(*sum, a, b));
+lanes!(Portable, f32, f32, depth 1, parts 1, |term| *term, |term| *term, |_, term| term);
 lanes!(
-    PortableBf16, bf16, [bf16; 2], depth 2,
+    PortableBf16, bf16, [bf16; 2], depth 2, parts 2,
     |pair| *pair.cast::<[bf16; 2]>(),
     |term| [*term, bf16::ZERO],
-    |sum, a, b| multiply_add(multiply_add(*sum, a[0].widen(), b[0].widen()), a[1].widen(), b[1].widen())
+    |part, pair| pair[part].widen()
 );

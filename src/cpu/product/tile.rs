@@ -9,6 +9,8 @@
     reason = "rows and vectors, by their numbers, as the formula has them"
 )]
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
 use super::super::Compute;
 
 /// Rows of a tile, at most. With four vectors of columns their sums take 24 registers of AVX-512's 32, with two 12 of
@@ -29,6 +31,8 @@ pub(super) trait Lanes {
     const DEPTH: usize;
     /// Vectors of a panel.
     const VECTORS: usize;
+    /// Parts of `DEPTH` terms that are multiplied one after the other, where one instruction cannot.
+    const PARTS: usize;
 
     /// # Safety
     /// So for all of these: the machine has the instruction set, and `LANES` sums, `LANES * DEPTH` weights, `DEPTH`
@@ -42,7 +46,8 @@ pub(super) trait Lanes {
     unsafe fn broadcast(terms: *const Self::Element) -> Self::Terms;
     /// A row's last term where it lacks others, followed by zeros.
     unsafe fn broadcast_last(term: *const Self::Element) -> Self::Terms;
-    unsafe fn multiply_add(sums: Self::Sums, a: Self::Terms, b: Self::Terms) -> Self::Sums;
+    /// Adds one part of the products.
+    unsafe fn multiply_add(part: usize, sums: Self::Sums, a: Self::Terms, b: Self::Terms) -> Self::Sums;
 
     /// [`tile`], compiled for the instruction set.
     unsafe fn tile<const R: usize, const V: usize>(job: &Job<'_, Self::Element>);
@@ -81,7 +86,7 @@ pub(super) unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: &Job<'_
         }
         let mut sums = [[L::zero(); V]; R];
         let mut weights = job.weights;
-        for starts in job.starts {
+        for &starts in job.starts {
             let whole = job.terms - job.terms % L::DEPTH;
             for k in (0..whole).step_by(L::DEPTH) {
                 step::<L, R, V>(&mut sums, weights, |r| L::broadcast(starts[r].add(k)));
@@ -109,14 +114,20 @@ unsafe fn step<L: Lanes, const R: usize, const V: usize>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let mut terms = [L::weights(weights); V];
-        for v in 1..V {
-            terms[v] = L::weights(weights.add(v * L::LANES * L::DEPTH));
-        }
-        for r in 0..R {
-            let x = broadcast(r);
-            for v in 0..V {
-                sums[r][v] = L::multiply_add(sums[r][v], x, terms[v]);
+        for part in 0..L::PARTS {
+            if part > 0 {
+                // What the parts have in common is loaded again: to hold it, AVX2 has too few registers.
+                compiler_fence(Ordering::SeqCst);
+            }
+            let mut terms = [L::weights(weights); V];
+            for v in 1..V {
+                terms[v] = L::weights(weights.add(v * L::LANES * L::DEPTH));
+            }
+            for r in 0..R {
+                let x = broadcast(r);
+                for v in 0..V {
+                    sums[r][v] = L::multiply_add(part, sums[r][v], x, terms[v]);
+                }
             }
         }
     }
