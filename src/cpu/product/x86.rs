@@ -1,5 +1,6 @@
 //! AVX2 and AVX-512. In bf16 a 32-bit lane holds two terms; without an instruction for their dot product each is widened,
-//! which takes a shift or a mask.
+//! which takes a shift or a mask: half a pair at a time, for both halves of six rows do not fit AVX2's registers (UNet of
+//! SD 1.5 on two cores of a Zen 3: 9.0 s; with halves that the compiler widened before it spread them 6.9 s; so 6.1 s).
 
 use std::arch::asm;
 use std::arch::x86_64::*;
