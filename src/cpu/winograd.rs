@@ -44,8 +44,8 @@ const PATCHES: usize = 96;
 /// Channels that are transformed at a time, at most, and into how many parts of them a sum is cut at least.
 const CHANNELS: usize = 80;
 const PARTS: usize = 4;
-/// Panels of outputs that share a task's transformed patches.
-const PANELS: usize = 2;
+/// Outputs that share a task's transformed patches, at most.
+const COLUMNS: usize = 128;
 /// Values that are transformed side by side.
 const LANES: usize = 8;
 
@@ -86,7 +86,7 @@ pub(super) fn winograd<E: Compute>(
     let blocks = all.div_ceil(PATCHES);
     let block_patches = all.div_ceil(blocks);
     let channels = inputs.div_ceil(inputs.div_ceil(CHANNELS).max(PARTS)).next_multiple_of(LANES);
-    let group = PANELS * panel;
+    let group = outputs.div_ceil(outputs.div_ceil(COLUMNS)).next_multiple_of(panel);
     let output = Output::new(y);
     let work = 2 * (PLACES * all * inputs * outputs) as u64;
     share(outputs.div_ceil(group) * blocks, work, |task| {
@@ -94,7 +94,7 @@ pub(super) fn winograd<E: Compute>(
         let columns = columns..outputs.min(columns + group);
         let block = first..all.min(first + block_patches);
         let places = [block.len() * channels, channels * panel, block.len() * panel].map(place);
-        let sizes = [places[0], places[1], PANELS * places[2]].map(|place| PLACES * place);
+        let sizes = [places[0], places[1], group / panel * places[2]].map(|place| PLACES * place);
         with_scratch(sizes.iter().sum::<usize>() + INNER * INNER * panel, |scratch| {
             let (of_patches, scratch) = scratch.split_at_mut(sizes[0]);
             let (of_weights, scratch) = scratch.split_at_mut(sizes[1]);
