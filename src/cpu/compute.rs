@@ -23,16 +23,17 @@ mod sealed {
     pub trait Sealed: Sized {
         /// What multiplies it.
         fn kernel(isa: Isa) -> Kernel<Self>;
-        /// The terms numbered `within` of columns of a packed weight, whose terms lie together as many as the kernel is deep.
-        fn unpack(columns: &[Self], within: usize, terms: &mut [f32]);
+        /// The terms numbered `within` of the first columns of a packed weight, whose terms lie together as many as the
+        /// kernel is deep.
+        fn unpack<const N: usize>(columns: &[Self], within: usize) -> [f32; N];
     }
     impl Sealed for f32 {
         fn kernel(isa: Isa) -> Kernel<Self> {
             kernel_f32(isa)
         }
         #[inline(always)]
-        fn unpack(columns: &[Self], _: usize, terms: &mut [f32]) {
-            terms.copy_from_slice(columns);
+        fn unpack<const N: usize>(columns: &[Self], _: usize) -> [f32; N] {
+            *columns.first_chunk().expect("so many columns")
         }
     }
     impl Sealed for bf16 {
@@ -40,11 +41,14 @@ mod sealed {
             kernel_bf16(isa)
         }
         #[inline(always)]
-        fn unpack(columns: &[Self], within: usize, terms: &mut [f32]) {
-            for (term, [first, second]) in terms.iter_mut().zip(columns.as_chunks().0) {
+        fn unpack<const N: usize>(columns: &[Self], within: usize) -> [f32; N] {
+            let pairs: &[[Self; 2]; N] = columns.as_chunks().0.first_chunk().expect("so many columns");
+            let mut terms = [0.0; N];
+            for (term, [first, second]) in terms.iter_mut().zip(pairs) {
                 let pair = u32::from(second.to_bits()) << 16 | u32::from(first.to_bits());
                 *term = f32::from_bits(pair >> (16 * within) << 16);
             }
+            terms
         }
     }
 }

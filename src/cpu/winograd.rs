@@ -28,10 +28,10 @@ use std::ops::{Add, Mul, Range, Sub};
 
 use super::conv2d::Pixels;
 use super::epilogue::Epilogue;
-use super::product::{Output, Rows, kernel_f32, multiply};
+use super::product::{Finish, Output, Rows, kernel_f32, multiply};
 use super::threads::{share, tiles, with_scratch};
 use super::{Compute, Isa, PackedWeight};
-use crate::simd::vectorised;
+use crate::simd::{prefetch, vectorised};
 use crate::tensor::{DType, Shaped};
 
 /// Pixels of a patch, and of what it gives, in each direction.
@@ -88,21 +88,34 @@ pub(super) fn winograd<E: Compute>(
     let channels = inputs.div_ceil(inputs.div_ceil(CHANNELS).max(PARTS)).next_multiple_of(LANES);
     let group = outputs.div_ceil(outputs.div_ceil(COLUMNS)).next_multiple_of(panel);
     let output = Output::new(y);
+    // SAFETY: it is called for rows and columns that lie within `y`; the pixel is in one patch alone and the columns in one
+    // task of its.
+    let of_y = |row: usize, columns: &Range<usize>| unsafe {
+        output.part(row * outputs + columns.start, columns.len())
+    };
+    // The rows of `y` that a patch's pixels are; `None` beyond the image.
+    let pixels = |patch: usize| {
+        let (n, i, j) = (patch / (tall * wide), patch / wide % tall * INNER, patch % wide * INNER);
+        (0..INNER * INNER).map(move |pixel| {
+            let (i, j) = (i + pixel / INNER, j + pixel % INNER);
+            (i < extents[0] && j < extents[1]).then(|| (n * extents[0] + i) * extents[1] + j)
+        })
+    };
     let work = 2 * (PLACES * all * inputs * outputs) as u64;
     share(outputs.div_ceil(group) * blocks, work, |task| {
         let (columns, first) = (task / blocks * group, task % blocks * block_patches);
         let columns = columns..outputs.min(columns + group);
         let block = first..all.min(first + block_patches);
-        let places = [block.len() * channels, channels * panel, block.len() * panel].map(place);
-        let sizes = [places[0], places[1], group / panel * places[2]].map(|place| PLACES * place);
-        with_scratch(sizes.iter().sum::<usize>() + INNER * INNER * panel, |scratch| {
+        let width = columns.len();
+        let places = [block.len() * channels, channels * panel, block.len() * width].map(place);
+        let sizes = places.map(|place| PLACES * place);
+        with_scratch(sizes.iter().sum::<usize>() + INNER * INNER * width, |scratch| {
             let (of_patches, scratch) = scratch.split_at_mut(sizes[0]);
             let (of_weights, scratch) = scratch.split_at_mut(sizes[1]);
             let (sums, finished) = scratch.split_at_mut(sizes[2]);
             for channels in tiles(inputs, channels) {
                 transform_patches(patches, weight.zeros(), &block, &channels, of_patches, places[0]);
-                let sums = sums.chunks_exact_mut(PLACES * places[2]);
-                for (first, sums) in columns.clone().step_by(panel).zip(sums) {
+                for first in columns.clone().step_by(panel) {
                     transform_weights(weight, first, &channels, of_weights, places[1]);
                     let x = of_patches.chunks_exact(places[0]);
                     let weights = of_weights.chunks_exact(places[1]);
@@ -110,35 +123,30 @@ pub(super) fn winograd<E: Compute>(
                     for ((x, weights), sums) in x.zip(weights).zip(sums) {
                         let x = &x[..block.len() * channels.len()];
                         let weights = &weights[..channels.len() * panel];
-                        let sums = &mut sums[..block.len() * panel];
-                        multiply(kernel, x, weights, sums, channels.start > 0);
+                        let sums = &mut sums[first - columns.start..];
+                        multiply(kernel, x, weights, sums, width, channels.start > 0);
                     }
                 }
             }
-            let sums = sums.chunks_exact(PLACES * places[2]);
-            for (first, sums) in columns.step_by(panel).zip(sums) {
-                let columns = first..first + panel;
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for (at, patch) in block.clone().enumerate() {
-                            transform_sums(&sums[at * panel..], places[2], panel, finished);
-                            let (n, i, j) =
-                                (patch / (tall * wide), patch / wide % tall * INNER, patch % wide * INNER);
-                            for (pixel, sums) in finished.chunks_exact_mut(panel).enumerate() {
-                                let (i, j) = (i + pixel / INNER, j + pixel % INNER);
-                                if i < extents[0] && j < extents[1] {
-                                    let row = (n * extents[0] + i) * extents[1] + j;
-                                    // SAFETY: the row and the columns lie within `y`; the pixel is in no patch but this
-                                    // and the columns in no task of its but this.
-                                    let y = unsafe { output.part(row * outputs + first, panel) };
-                                    epilogue.finish(row, columns.clone(), sums, y);
-                                }
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (at, patch) in block.clone().enumerate() {
+                        if patch + 1 < block.end {
+                            for row in pixels(patch + 1).flatten() {
+                                prefetch(of_y(row, &columns));
+                                prefetch(epilogue.reads(row, columns.clone()));
                             }
                         }
-                    },
-                );
-            }
+                        transform_sums(&sums[at * width..], places[2], width, finished);
+                        for (row, sums) in pixels(patch).zip(finished.chunks_exact_mut(width)) {
+                            if let Some(row) = row {
+                                epilogue.finish(row, columns.clone(), sums, of_y(row, &columns));
+                            }
+                        }
+                    }
+                },
+            );
         });
     });
 }
@@ -162,6 +170,14 @@ fn transform_patches<E: Compute>(
                     let pixel = patches.seen_from(patch, [tap / SIDE, tap % SIDE]).unwrap_or(zeros);
                     seen[tap] = pixel[channels.clone()].as_ptr();
                 }
+                patch = patches.next(patch);
+                if at + 1 < block.len() {
+                    // Right of what this patch sees too.
+                    for tap in (0..PLACES).filter(|tap| tap % SIDE >= SIDE - INNER) {
+                        let pixel = patches.seen_from(patch, [tap / SIDE, tap % SIDE]);
+                        pixel.into_iter().for_each(|pixel| prefetch(&pixel[channels.clone()]));
+                    }
+                }
                 let to = to[at * channels.len()..][..(PLACES - 1) * place + channels.len()].as_mut_ptr();
                 for c in (0..channels.len()).step_by(LANES) {
                     // SAFETY: as many channels, a multiple of `LANES`, lie at each pointer, by the slices that they are
@@ -181,7 +197,6 @@ fn transform_patches<E: Compute>(
                         }
                     }
                 }
-                patch = patches.next(patch);
             }
         },
     );
@@ -196,26 +211,26 @@ fn transform_weights<E: Compute>(
     place: usize,
 ) {
     const TAPS: usize = 9;
-    const WIDEST: usize = 64;
+    /// Channels that are asked for in advance.
+    const AHEAD: usize = 12;
     let ((panel, width), inputs, depth) =
         (weight.panel(first), weight.stored_inputs(), weight.kernel().depth);
     vectorised(
         #[inline(always)]
         || {
-            let mut taps = [[0.0_f32; WIDEST]; TAPS];
             for (at, c) in channels.clone().enumerate() {
-                for (tap, lanes) in taps.iter_mut().enumerate() {
-                    let term = (tap * inputs + c) / depth * depth;
-                    E::unpack(&panel[term * width..][..depth * width], c % depth, &mut lanes[..width]);
-                }
                 let to = to[at * width..][..(PLACES - 1) * place + width].as_mut_ptr();
+                let within = c % depth;
+                let taps: [_; TAPS] = std::array::from_fn(|tap| &panel[(tap * inputs + c - within) * width..]);
+                // As many streams as there are taps are more than a processor foresees.
+                taps.iter().filter_map(|tap| tap.get(AHEAD * width..(AHEAD + 1) * width)).for_each(prefetch);
                 for lane in (0..width).step_by(LANES) {
-                    // SAFETY: as many lanes, a multiple of `LANES`, lie at each tap and at each place of `to`.
+                    let of_tap = |tap: usize| Lanes(E::unpack(&taps[tap][lane * depth..], within));
+                    // SAFETY: as many lanes, a multiple of `LANES`, lie at each place of `to`.
                     unsafe {
                         let mut columns = [[Lanes::ZERO; SIDE]; 3];
                         for j in 0..3 {
-                            let g = |i: usize| Lanes::load(taps[3 * i + j].as_ptr().add(lane));
-                            columns[j] = of_weights([g(0), g(1), g(2)]);
+                            columns[j] = of_weights([of_tap(j), of_tap(3 + j), of_tap(6 + j)]);
                         }
                         for i in 0..SIDE {
                             let row = of_weights([columns[0][i], columns[1][i], columns[2][i]]);
@@ -230,13 +245,13 @@ fn transform_weights<E: Compute>(
     );
 }
 
-/// `A' m A` of a patch: its sixteen pixels, each of the panel's outputs.
+/// `A' m A` of a patch: its sixteen pixels, each of `width` outputs.
 #[inline(always)]
-fn transform_sums(sums: &[f32], place: usize, panel: usize, to: &mut [f32]) {
-    let sums = sums[..(PLACES - 1) * place + panel].as_ptr();
-    let to = to[..INNER * INNER * panel].as_mut_ptr();
-    for lane in (0..panel).step_by(LANES) {
-        // SAFETY: a panel, a multiple of `LANES`, lies at each place of `sums` and at each pixel of `to`.
+fn transform_sums(sums: &[f32], place: usize, width: usize, to: &mut [f32]) {
+    let sums = sums[..(PLACES - 1) * place + width].as_ptr();
+    let to = to[..INNER * INNER * width].as_mut_ptr();
+    for lane in (0..width).step_by(LANES) {
+        // SAFETY: so many, a multiple of `LANES`, lies at each place of `sums` and at each pixel of `to`.
         unsafe {
             let mut columns = [[Lanes::ZERO; INNER]; SIDE];
             for j in 0..SIDE {
@@ -247,7 +262,7 @@ fn transform_sums(sums: &[f32], place: usize, panel: usize, to: &mut [f32]) {
                 let m = |j: usize| columns[j][i];
                 let row = of_sums([m(0), m(1), m(2), m(3), m(4), m(5)]);
                 for j in 0..INNER {
-                    row[j].store(to.add((INNER * i + j) * panel + lane));
+                    row[j].store(to.add((INNER * i + j) * width + lane));
                 }
             }
         }

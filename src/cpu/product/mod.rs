@@ -388,18 +388,24 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
 }
 
 /// `sums = x weights`, or `sums + x weights` with `add`, where a panel's weights are given: rows by terms, terms by the
-/// panel's columns, rows by those. The kernel is one that the machine has.
-pub(super) fn multiply<E: Compute>(kernel: Kernel<E>, x: &[E], weights: &[E], sums: &mut [f32], add: bool) {
+/// panel's columns, rows by those but `stride` apart. The kernel is one that the machine has.
+pub(super) fn multiply<E: Compute>(
+    kernel: Kernel<E>,
+    x: &[E],
+    weights: &[E],
+    sums: &mut [f32],
+    stride: usize,
+    add: bool,
+) {
     let terms = weights.len() / kernel.panel;
-    let sums = sums.chunks_mut(ROWS * kernel.panel);
-    for (x, sums) in x.chunks(ROWS * terms).zip(sums) {
-        let rows = sums.len() / kernel.panel;
+    for (x, sums) in x.chunks(ROWS * terms).zip(sums.chunks_mut(ROWS * stride)) {
+        let rows = x.len() / terms;
         assert!(x.len() == rows * terms && terms.is_multiple_of(kernel.depth), "whole rows");
         let starts = std::array::from_fn(|r| x[r.min(rows - 1) * terms..].as_ptr());
-        let (starts, sums) = (&[starts], sums.as_mut_ptr());
-        let job = Job { starts, terms, weights: weights.as_ptr(), sums, stride: kernel.panel, add };
-        // SAFETY: the caller's promise of the instructions; the assertion that there are as many rows of terms as of sums,
-        // and the weights are those of as many terms.
+        let (starts, sums) = (&[starts], sums[..(rows - 1) * stride + kernel.panel].as_mut_ptr());
+        let job = Job { starts, terms, weights: weights.as_ptr(), sums, stride, add };
+        // SAFETY: the caller's promise of the instructions; each row has its terms, the weights are those of as many, and
+        // the sums' slice ends where the last row's do.
         unsafe { kernel.run(rows, kernel.panel, &job) };
     }
 }
