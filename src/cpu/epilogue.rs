@@ -53,7 +53,7 @@ impl<E: Compute> Finish<E, 1> for Epilogue<'_, E> {
         residual.map(|addend| &addend.of(row)[columns]).unwrap_or_default()
     }
     #[inline(always)]
-    fn row(&self, row: usize, columns: Range<usize>, [sums]: [&mut [f32]; 1], y: &mut [E]) {
+    fn row(&self, row: usize, columns: Range<usize>, [sums]: [&[f32]; 1], y: &mut [E]) {
         self.finish(row, columns, sums, y);
     }
 }
@@ -61,7 +61,7 @@ impl<E: Compute> Finish<E, 1> for Epilogue<'_, E> {
 impl<E: Compute> Epilogue<'_, E> {
     /// Writes to `y`, some columns of a row, what their sums become.
     #[inline(always)]
-    pub(super) fn finish(&self, row: usize, columns: Range<usize>, sums: &mut [f32], y: &mut [E]) {
+    pub(super) fn finish(&self, row: usize, columns: Range<usize>, sums: &[f32], y: &mut [E]) {
         let mut addends: [&[E]; 3] = [&[]; 3];
         let mut count = 0;
         for addend in self.addends.iter().flatten() {

@@ -44,7 +44,7 @@ struct Geglu<'a, E> {
 
 impl<E: Compute> Finish<E, 2> for Geglu<'_, E> {
     #[inline(always)]
-    fn row(&self, _: usize, columns: Range<usize>, [values, gates]: [&mut [f32]; 2], y: &mut [E]) {
+    fn row(&self, _: usize, columns: Range<usize>, [values, gates]: [&[f32]; 2], y: &mut [E]) {
         let biases = self.bias.map(|(values, gates)| [&values[columns.clone()], &gates[columns]]);
         let [of_values, of_gates] = biases.unwrap_or_default();
         let addends = usize::from(self.bias.is_some());

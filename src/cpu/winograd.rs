@@ -139,7 +139,7 @@ pub(super) fn winograd<E: Compute>(
                             }
                         }
                         transform_sums(&sums[at * width..], places[2], width, finished);
-                        for (row, sums) in pixels(patch).zip(finished.chunks_exact_mut(width)) {
+                        for (row, sums) in pixels(patch).zip(finished.chunks_exact(width)) {
                             if let Some(row) = row {
                                 epilogue.finish(row, columns.clone(), sums, of_y(row, &columns));
                             }
@@ -221,7 +221,8 @@ fn transform_weights<E: Compute>(
             for (at, c) in channels.clone().enumerate() {
                 let to = to[at * width..][..(PLACES - 1) * place + width].as_mut_ptr();
                 let within = c % depth;
-                let taps: [_; TAPS] = std::array::from_fn(|tap| &panel[(tap * inputs + c - within) * width..]);
+                let taps: [_; TAPS] =
+                    std::array::from_fn(|tap| &panel[(tap * inputs + c - within) * width..]);
                 // As many streams as there are taps are more than a processor foresees.
                 taps.iter().filter_map(|tap| tap.get(AHEAD * width..(AHEAD + 1) * width)).for_each(prefetch);
                 for lane in (0..width).step_by(LANES) {

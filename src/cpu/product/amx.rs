@@ -16,7 +16,7 @@ use half::bf16;
 use super::super::Compute;
 use super::super::amx::{Operands, SIDE, STEP, Tiles};
 use super::tile::{Kernel, Run};
-use super::{Finish, PackedWeight, Panel, Part, Places, Product, Rows, TAPS};
+use super::{Finish, PackedWeight, Panel, Part, Places, Product, Rows, Span, TAPS};
 use crate::cpu::threads::{for_each_block, tiles, with_scratch};
 use crate::pool::PooledTensor;
 use crate::simd::vectorised;
@@ -62,7 +62,7 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
     }
 
     fn block(&self, values: &[E], rows: &Range<usize>, columns: &Range<usize>) {
-        let (weight, kernel) = (self.weight, self.weight.kernel());
+        let (weight, kernel) = (self.weight, self.kernel);
         let taps_at_once = weight.taps().min(TAPS);
         let parts = (taps_at_once * weight.inputs() * kernel.span * size_of::<E>()).div_ceil(PART);
         let terms_at_once = weight.inputs().div_ceil(parts).next_multiple_of(STEP);
@@ -74,12 +74,12 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
         with_scratch(step * strips.pairs().len() * columns.len().div_ceil(kernel.span) + tile, |sums| {
             for taps in tiles(weight.taps(), taps_at_once) {
                 for terms in tiles(weight.inputs(), terms_at_once) {
-                    let part = Part { taps: taps.clone(), terms };
+                    let part = Part::new(weight, taps.clone(), terms);
                     let terms = Terms::new(values, self.rows, &part, weight.stored_inputs());
                     let mut at = 0;
-                    for columns in self.spans_of(columns) {
+                    for span in self.spans_of(columns) {
                         for pair in strips.pairs() {
-                            self.tile(&terms, pair, &columns, &part, &mut sums[at..][..tile]);
+                            self.tile(&terms, pair, &span, &part, &mut sums[at..][..tile]);
                             at += step;
                         }
                     }
@@ -93,24 +93,23 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
         &self,
         terms: &Terms<'_, E>,
         strips: &[Range<usize>],
-        columns: &Range<usize>,
+        span: &Span<'_, E, GROUPS>,
         part: &Part,
         sums: &mut [f32],
     ) {
-        let last = part.is_last(self.weight);
-        if last {
-            strips.iter().for_each(|strip| self.prefetch_columns(strip.clone(), columns));
+        if part.last {
+            strips.iter().for_each(|strip| self.prefetch_columns(strip.clone(), &span.columns));
         }
         let stride = GROUPS * self.span;
         let rows = [0, strips.len() - 1].map(|s| terms.of(self.rows, &strips[s], part).as_ptr().cast());
-        for Panel { weights, width, first } in self.panels(columns) {
+        for &Panel { weights, width, first } in span.panels() {
             let steps = part.terms.len().div_ceil(STEP);
             let operands = Operands {
                 rows,
                 spacing: terms.spacing * size_of::<E>(),
                 taps: &terms.taps[..part.taps.len()],
                 steps,
-                weights: weights[part.first(self.weight) * width..].as_ptr().cast(),
+                weights: weights[part.first * width..].as_ptr().cast(),
                 width,
                 skipped: self.weight.stored_inputs() - steps * STEP,
             };
@@ -119,10 +118,10 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
             // tap. The panel holds the weights of all terms of all taps, and those of this part are among them.
             unsafe { Tiles::multiply::<SIDE>(&operands, sums, stride, part.adds()) };
         }
-        if last {
-            for (strip, sums) in strips.iter().zip(sums.chunks_mut(STRIP * stride)) {
+        if part.last {
+            for (strip, sums) in strips.iter().zip(sums.chunks(STRIP * stride)) {
                 for (rows, at) in lines(self.rows, strip.clone()) {
-                    self.finish(rows, columns, &mut sums[at * stride..]);
+                    self.finish(rows, span, &sums[at * stride..]);
                 }
             }
         }

@@ -102,6 +102,8 @@ const BLOCK: usize = 32 * ROWS;
 const PART: usize = 128 << 10;
 /// Tasks that an output is cut into, about: enough for the threads of one machine to end together.
 const TASKS: usize = 32;
+/// Panels of a span, at most: of two groups, whose columns may begin anywhere in the first of two and end in one more.
+const PANELS: usize = 2 * 3;
 /// Taps that a tile takes at once, if they are so short that loading and storing its sums would show.
 const TAPS: usize = 9;
 
@@ -112,7 +114,7 @@ pub(super) trait Finish<E, const GROUPS: usize>: Sync {
         &[]
     }
     /// Writes to `y` those columns of a row, of which it is given the sums of each group.
-    fn row(&self, row: usize, columns: Range<usize>, sums: [&mut [f32]; GROUPS], y: &mut [E]);
+    fn row(&self, row: usize, columns: Range<usize>, sums: [&[f32]; GROUPS], y: &mut [E]);
 }
 
 /// Memory that a product copies its rows' terms to, if it has to.
@@ -149,7 +151,7 @@ pub(super) fn product<E: Compute, R: Rows<E> + Places<E>, const GROUPS: usize>(
     // A group's columns may begin anywhere in a panel of the weight, and end in one more.
     let whole = groups.iter().all(|first| first % kernel.panel == 0);
     let span = if whole { kernel.span } else { kernel.span + kernel.panel };
-    let product = Product { weight, rows, output: Output::new(y), width, groups, span, finish };
+    let product = Product { weight, kernel, rows, output: Output::new(y), width, groups, span, finish };
     #[cfg(target_arch = "x86_64")]
     if matches!(kernel.run, Run::Tiles) && weight.inputs() > 0 {
         product.by_tiles(height, room);
@@ -157,14 +159,16 @@ pub(super) fn product<E: Compute, R: Rows<E> + Places<E>, const GROUPS: usize>(
     }
     product.share(height, BLOCK, ROWS, |block, columns| {
         for span in product.spans_of(&columns) {
-            let fresh = span.start == columns.start;
-            product.span(block.clone(), span, fresh);
+            let fresh = span.columns.start == columns.start;
+            product.span(block.clone(), &span, fresh);
         }
     });
 }
 
 struct Product<'a, E: Compute, R, F, const GROUPS: usize> {
     weight: &'a PackedWeight<E>,
+    /// The weight's.
+    kernel: Kernel<E>,
     rows: &'a R,
     output: Output<E>,
     /// Of the output.
@@ -180,26 +184,43 @@ struct Part {
     taps: Range<usize>,
     /// Of each tap.
     terms: Range<usize>,
+    /// Where in a column the first one's weight is stored.
+    first: usize,
+    /// Whether no terms are left then.
+    last: bool,
 }
 
 impl Part {
+    fn new<E: Compute>(weight: &PackedWeight<E>, taps: Range<usize>, terms: Range<usize>) -> Self {
+        let first = taps.start * weight.stored_inputs() + terms.start;
+        let last = taps.end == weight.taps() && terms.end == weight.inputs();
+        Part { taps, terms, first, last }
+    }
+
     /// Whether there are sums of other terms already.
     fn adds(&self) -> bool {
-        self.taps.start + self.terms.start > 0
+        self.first > 0
     }
+}
 
-    /// Whether no terms are left then.
-    fn is_last<E: Compute>(&self, weight: &PackedWeight<E>) -> bool {
-        self.taps.end == weight.taps() && self.terms.end == weight.inputs()
-    }
+/// Some columns of the output, of which each group's sums are computed together.
+struct Span<'a, E, const GROUPS: usize> {
+    columns: Range<usize>,
+    /// What they are made of, and how many those are.
+    panels: [Panel<'a, E>; PANELS],
+    count: usize,
+    /// Where in a row of sums each group's columns begin.
+    firsts: [usize; GROUPS],
+}
 
-    /// Where its first term is stored.
-    fn first<E: Compute>(&self, weight: &PackedWeight<E>) -> usize {
-        self.taps.start * weight.stored_inputs() + self.terms.start
+impl<'a, E, const GROUPS: usize> Span<'a, E, GROUPS> {
+    fn panels(&self) -> &[Panel<'a, E>] {
+        &self.panels[..self.count]
     }
 }
 
 /// A panel of a weight.
+#[derive(Clone, Copy)]
 struct Panel<'a, E> {
     /// Of all terms.
     weights: &'a [E],
@@ -212,7 +233,7 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
     /// Calls `f` with blocks of rows, of at most `most` and of whole tiles, and the columns of some spans, until it was
     /// called with all of them.
     fn share(&self, height: usize, most: usize, tile: usize, f: impl Fn(Range<usize>, Range<usize>) + Sync) {
-        let span = self.weight.kernel().span;
+        let span = self.kernel.span;
         let (blocks, spans) = (height.div_ceil(most), self.width.div_ceil(span));
         // As even as they can be.
         let block_rows = height.div_ceil(blocks).next_multiple_of(tile);
@@ -232,15 +253,35 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
     }
 
     /// Columns, a span at a time.
-    fn spans_of(&self, columns: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<E, R, F, GROUPS> {
+    fn spans_of(&self, columns: &Range<usize>) -> impl Iterator<Item = Span<'_, E, GROUPS>> {
         let first = columns.start;
-        tiles(columns.len(), self.weight.kernel().span).map(move |span| first + span.start..first + span.end)
+        tiles(columns.len(), self.kernel.span)
+            .map(move |span| self.span_of(first + span.start..first + span.end))
     }
 
-    /// Computes some columns of a block of rows, at most a span of each group. Rows of `x` that are `fresh` are in no
-    /// cache yet.
-    fn span(&self, block: Range<usize>, columns: Range<usize>, fresh: bool) {
-        let (kernel, taps, inputs) = (self.weight.kernel(), self.weight.taps(), self.weight.inputs());
+    fn span_of(&self, columns: Range<usize>) -> Span<'_, E, GROUPS> {
+        let panel = self.kernel.panel;
+        let mut span = Span {
+            columns: columns.clone(),
+            panels: [Panel { weights: &[], width: 0, first: 0 }; PANELS],
+            count: 0,
+            firsts: [0; GROUPS],
+        };
+        for (g, group) in self.groups.into_iter().enumerate() {
+            let start = group + columns.start;
+            span.firsts[g] = g * self.span + start % panel;
+            for (i, output) in (start / panel * panel..group + columns.end).step_by(panel).enumerate() {
+                let (weights, width) = self.weight.panel(output);
+                span.panels[span.count] = Panel { weights, width, first: g * self.span + i * panel };
+                span.count += 1;
+            }
+        }
+        span
+    }
+
+    /// Computes a span of a block of rows. Rows of `x` that are `fresh` are in no cache yet.
+    fn span(&self, block: Range<usize>, span: &Span<'_, E, GROUPS>, fresh: bool) {
+        let (kernel, taps, inputs) = (self.kernel, self.weight.taps(), self.weight.inputs());
         let most = PART / (kernel.panel * size_of::<E>());
         let taps_at_once = (most / inputs.max(1)).clamp(1, TAPS);
         let terms_at_once = inputs.div_ceil(inputs.div_ceil(most).max(1)).next_multiple_of(kernel.depth);
@@ -252,14 +293,14 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
             if inputs == 0 {
                 sums.fill(0.0);
                 tiles(block.len(), ROWS).for_each(|tile| {
-                    self.finish(block.start + tile.start..block.start + tile.end, &columns, sums);
+                    self.finish(block.start + tile.start..block.start + tile.end, span, sums);
                 });
                 return;
             }
             for taps in tiles(taps, taps_at_once) {
                 for terms in tiles(inputs, terms_at_once) {
-                    let part = Part { taps: taps.clone(), terms };
-                    self.part(&part, block.clone(), &columns, fresh, sums, step);
+                    let part = Part::new(self.weight, taps.clone(), terms);
+                    self.part(&part, block.clone(), span, fresh, sums, step);
                 }
             }
         });
@@ -271,19 +312,19 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
         &self,
         part: &Part,
         block: Range<usize>,
-        columns: &Range<usize>,
+        span: &Span<'_, E, GROUPS>,
         fresh: bool,
         sums: &mut [f32],
         step: usize,
     ) {
-        let (inputs, last) = (self.weight.inputs(), part.is_last(self.weight));
+        let (inputs, zeros) = (self.weight.inputs(), self.weight.zeros());
         let mut row = self.rows.row(block.start);
         for (i, first) in block.clone().step_by(ROWS).enumerate() {
             let tile = first..block.end.min(first + ROWS);
             let mut starts = [[std::ptr::null(); ROWS]; TAPS];
             for r in 0..tile.len() {
                 for (starts, tap) in starts.iter_mut().zip(part.taps.clone()) {
-                    let seen = self.rows.seen(row, tap).unwrap_or(self.weight.zeros());
+                    let seen = self.rows.seen(row, tap).unwrap_or(zeros);
                     starts[r] = seen[..inputs][part.terms.clone()].as_ptr();
                 }
                 row = self.rows.next(row);
@@ -291,13 +332,13 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
             if fresh {
                 self.prefetch_rows(row, ROWS.min(block.end - tile.end), part);
             }
-            if last {
-                self.prefetch_columns(tile.clone(), columns);
+            if part.last {
+                self.prefetch_columns(tile.clone(), &span.columns);
             }
             let sums = &mut sums[i * step..];
-            self.multiply(&starts[..part.taps.len()], tile.len(), columns, part, sums);
-            if last {
-                self.finish(tile, columns, sums);
+            self.multiply(&starts[..part.taps.len()], tile.len(), span, part, sums);
+            if part.last {
+                self.finish(tile, span, sums);
             }
         }
     }
@@ -307,13 +348,13 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
         &self,
         starts: &[[*const E; ROWS]],
         rows: usize,
-        columns: &Range<usize>,
+        span: &Span<'_, E, GROUPS>,
         part: &Part,
         sums: &mut [f32],
     ) {
-        let (kernel, stride) = (self.weight.kernel(), GROUPS * self.span);
-        for Panel { weights, width, first } in self.panels(columns) {
-            let weights = &weights[part.first(self.weight) * width..];
+        let stride = GROUPS * self.span;
+        for &Panel { weights, width, first } in span.panels() {
+            let weights = &weights[part.first * width..];
             let sums = &mut sums[first..][..(rows - 1) * stride + width];
             let job = Job {
                 starts,
@@ -326,35 +367,22 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
             // SAFETY: a weight is packed for instructions that the machine has. Each start has its terms after it, by the
             // slice that it was taken from. The panel holds the weights of all terms of all taps, and those of this part
             // are among them. The sums' slice ends where the last row's do.
-            unsafe { kernel.run(rows, width, &job) };
+            unsafe { self.kernel.run(rows, width, &job) };
         }
     }
 
-    /// What each group's columns are made of.
-    fn panels(&self, columns: &Range<usize>) -> impl Iterator<Item = Panel<'_, E>> {
-        let (panel, columns) = (self.weight.kernel().panel, columns.clone());
-        self.groups.iter().enumerate().flat_map(move |(g, group)| {
-            let first = (group + columns.start) / panel * panel;
-            (first..group + columns.end).step_by(panel).enumerate().map(move |(i, output)| {
-                let (weights, width) = self.weight.panel(output);
-                Panel { weights, width, first: g * self.span + i * panel }
-            })
-        })
-    }
-
     /// Writes a tile's columns.
-    fn finish(&self, tile: Range<usize>, columns: &Range<usize>, sums: &mut [f32]) {
+    fn finish(&self, tile: Range<usize>, span: &Span<'_, E, GROUPS>, sums: &[f32]) {
         vectorised(
             #[inline(always)]
             || {
-                let panel = self.weight.kernel().panel;
-                for (sums, row) in sums.chunks_exact_mut(GROUPS * self.span).zip(tile) {
-                    let mut groups = self.groups.iter().zip(sums.chunks_exact_mut(self.span));
-                    let sums = std::array::from_fn(|_| {
-                        let (first, sums) = groups.next().expect("sums for each group");
-                        &mut sums[(first + columns.start) % panel..][..columns.len()]
-                    });
-                    self.finish.row(row, columns.clone(), sums, self.of_y(row, columns));
+                let columns = &span.columns;
+                for (row, sums) in tile.zip(sums.chunks_exact(GROUPS * self.span)) {
+                    let mut of_groups = [&[][..]; GROUPS];
+                    for (of_group, first) in of_groups.iter_mut().zip(span.firsts) {
+                        *of_group = &sums[first..][..columns.len()];
+                    }
+                    self.finish.row(row, columns.clone(), of_groups, self.of_y(row, columns));
                 }
             },
         );
