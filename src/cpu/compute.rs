@@ -44,9 +44,10 @@ mod sealed {
         fn unpack<const N: usize>(columns: &[Self], within: usize) -> [f32; N] {
             let pairs: &[[Self; 2]; N] = columns.as_chunks().0.first_chunk().expect("so many columns");
             let mut terms = [0.0; N];
-            for (term, [first, second]) in terms.iter_mut().zip(pairs) {
-                let pair = u32::from(second.to_bits()) << 16 | u32::from(first.to_bits());
-                *term = f32::from_bits(pair >> (16 * within) << 16);
+            for (term, &[first, second]) in terms.iter_mut().zip(pairs) {
+                let [low, high] = [first, second].map(|value| u32::from(value.to_bits()) << 16);
+                // Where both are read, it is by vectors.
+                *term = f32::from_bits(if within == 0 { low } else { high });
             }
             terms
         }
