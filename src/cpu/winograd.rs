@@ -28,7 +28,7 @@ use std::ops::{Add, Mul, Range, Sub};
 
 use super::conv2d::Pixels;
 use super::epilogue::Epilogue;
-use super::product::{Finish, Output, Rows, kernel_f32, multiply};
+use super::product::{Finish, Kernel, Output, Rows, kernel_f32, multiply};
 use super::threads::{share, tiles, with_scratch};
 use super::{Compute, Isa, PackedWeight};
 use crate::simd::{prefetch, vectorised};
@@ -80,43 +80,46 @@ pub(super) fn winograd<E: Compute>(
     y: &mut [E],
 ) {
     let (inputs, outputs, kernel) = (weight.inputs(), weight.outputs(), kernel_f32(weight.isa()));
-    let panel = kernel.panel;
-    let [tall, wide] = patches.output;
-    let all = items * tall * wide;
+    let all = items * patches.output.iter().product::<usize>();
     let blocks = all.div_ceil(PATCHES);
     let block_patches = all.div_ceil(blocks);
-    let channels = inputs.div_ceil(inputs.div_ceil(CHANNELS).max(PARTS)).next_multiple_of(LANES);
-    let group = outputs.div_ceil(outputs.div_ceil(COLUMNS)).next_multiple_of(panel);
-    let output = Output::new(y);
-    // SAFETY: it is called for rows and columns that lie within `y`; the pixel is in one patch alone and the columns in one
-    // task of its.
-    let of_y = |row: usize, columns: &Range<usize>| unsafe {
-        output.part(row * outputs + columns.start, columns.len())
-    };
-    // The rows of `y` that a patch's pixels are; `None` beyond the image.
-    let pixels = |patch: usize| {
-        let (n, i, j) = (patch / (tall * wide), patch / wide % tall * INNER, patch % wide * INNER);
-        (0..INNER * INNER).map(move |pixel| {
-            let (i, j) = (i + pixel / INNER, j + pixel % INNER);
-            (i < extents[0] && j < extents[1]).then(|| (n * extents[0] + i) * extents[1] + j)
-        })
-    };
+    // So many that threads share them evenly.
+    let tasks = (blocks * outputs.div_ceil(COLUMNS)).next_multiple_of(rayon::current_num_threads());
+    let group = outputs.div_ceil(tasks.div_ceil(blocks)).next_multiple_of(kernel.panel);
     let work = 2 * (PLACES * all * inputs * outputs) as u64;
+    let of = Convolution { weight, kernel, patches, extents, epilogue, output: Output::new(y) };
     share(outputs.div_ceil(group) * blocks, work, |task| {
-        let (columns, first) = (task / blocks * group, task % blocks * block_patches);
-        let columns = columns..outputs.min(columns + group);
-        let block = first..all.min(first + block_patches);
-        let width = columns.len();
-        let places = [block.len() * channels, channels * panel, block.len() * width].map(place);
+        let (column, patch) = (task / blocks * group, task % blocks * block_patches);
+        of.task(column..outputs.min(column + group), patch..all.min(patch + block_patches));
+    });
+}
+
+struct Convolution<'a, E: Compute> {
+    weight: &'a PackedWeight<E>,
+    kernel: Kernel<f32>,
+    patches: &'a Pixels<'a, E>,
+    /// Height and width of the output.
+    extents: [usize; 2],
+    epilogue: &'a Epilogue<'a, E>,
+    output: Output<E>,
+}
+
+impl<E: Compute> Convolution<'_, E> {
+    /// Computes some columns, whole panels, of what a block of patches gives.
+    fn task(&self, columns: Range<usize>, block: Range<usize>) {
+        let (inputs, panel, width) = (self.weight.inputs(), self.kernel.panel, columns.len());
+        let most = inputs.div_ceil(inputs.div_ceil(CHANNELS).max(PARTS)).next_multiple_of(LANES);
+        let places = [block.len() * most, most * panel, block.len() * width].map(place);
         let sizes = places.map(|place| PLACES * place);
         with_scratch(sizes.iter().sum::<usize>() + INNER * INNER * width, |scratch| {
             let (of_patches, scratch) = scratch.split_at_mut(sizes[0]);
             let (of_weights, scratch) = scratch.split_at_mut(sizes[1]);
-            let (sums, finished) = scratch.split_at_mut(sizes[2]);
-            for channels in tiles(inputs, channels) {
-                transform_patches(patches, weight.zeros(), &block, &channels, of_patches, places[0]);
+            let (sums, pixels) = scratch.split_at_mut(sizes[2]);
+            for channels in tiles(inputs, most) {
+                let zeros = self.weight.zeros();
+                transform_patches(self.patches, zeros, &block, &channels, of_patches, places[0]);
                 for first in columns.clone().step_by(panel) {
-                    transform_weights(weight, first, &channels, of_weights, places[1]);
+                    transform_weights(self.weight, first, &channels, of_weights, places[1]);
                     let x = of_patches.chunks_exact(places[0]);
                     let weights = of_weights.chunks_exact(places[1]);
                     let sums = sums.chunks_exact_mut(places[2]);
@@ -124,31 +127,62 @@ pub(super) fn winograd<E: Compute>(
                         let x = &x[..block.len() * channels.len()];
                         let weights = &weights[..channels.len() * panel];
                         let sums = &mut sums[first - columns.start..];
-                        multiply(kernel, x, weights, sums, width, channels.start > 0);
+                        multiply(self.kernel, x, weights, sums, width, channels.start > 0);
                     }
                 }
             }
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (at, patch) in block.clone().enumerate() {
-                        if patch + 1 < block.end {
-                            for row in pixels(patch + 1).flatten() {
-                                prefetch(of_y(row, &columns));
-                                prefetch(epilogue.reads(row, columns.clone()));
-                            }
-                        }
-                        transform_sums(&sums[at * width..], places[2], width, finished);
-                        for (row, sums) in pixels(patch).zip(finished.chunks_exact(width)) {
-                            if let Some(row) = row {
-                                epilogue.finish(row, columns.clone(), sums, of_y(row, &columns));
-                            }
+            self.finish(&columns, block, sums, places[2], pixels);
+        });
+    }
+
+    /// Writes what the sums of a block's patches become; `pixels` has room for those of one.
+    fn finish(
+        &self,
+        columns: &Range<usize>,
+        block: Range<usize>,
+        sums: &[f32],
+        place: usize,
+        pixels: &mut [f32],
+    ) {
+        vectorised(
+            #[inline(always)]
+            || {
+                let width = columns.len();
+                for (at, patch) in block.clone().enumerate() {
+                    if patch + 1 < block.end {
+                        for row in self.rows(patch + 1).flatten() {
+                            prefetch(self.of_y(row, columns));
+                            prefetch(self.epilogue.reads(row, columns.clone()));
                         }
                     }
-                },
-            );
-        });
-    });
+                    transform_sums(&sums[at * width..], place, width, pixels);
+                    for (row, sums) in self.rows(patch).zip(pixels.chunks_exact(width)) {
+                        if let Some(row) = row {
+                            self.epilogue.finish(row, columns.clone(), sums, self.of_y(row, columns));
+                        }
+                    }
+                }
+            },
+        );
+    }
+
+    /// The rows of `y` that a patch's pixels are; `None` beyond the image.
+    #[inline(always)]
+    fn rows(&self, patch: usize) -> impl Iterator<Item = Option<usize>> {
+        let ([height, width], [tall, wide]) = (self.extents, self.patches.output);
+        let (n, i, j) = (patch / (tall * wide), patch / wide % tall * INNER, patch % wide * INNER);
+        (0..INNER * INNER).map(move |pixel| {
+            let (i, j) = (i + pixel / INNER, j + pixel % INNER);
+            (i < height && j < width).then(|| (n * height + i) * width + j)
+        })
+    }
+
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "tasks share the output, and each has its part alone")]
+    fn of_y(&self, row: usize, columns: &Range<usize>) -> &mut [E] {
+        // SAFETY: `finish` is called for columns of `y` and rows of a block, by the one task that they belong to.
+        unsafe { self.output.part(row * self.weight.outputs() + columns.start, columns.len()) }
+    }
 }
 
 /// `B' d B` of some `channels` of a block of patches: for every place, patches by channels.
