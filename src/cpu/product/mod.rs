@@ -27,7 +27,7 @@ use std::ops::Range;
 use half::bf16;
 
 pub(super) use tile::Kernel;
-use tile::{Job, ROWS, Run};
+use tile::{Job, Multiply, ROWS, Run};
 
 use super::threads::{share, tiles, with_scratch};
 use super::{Compute, Isa, PackedWeight};
@@ -50,13 +50,13 @@ pub(super) fn kernel_f32(isa: Isa) -> Kernel<f32> {
 
 pub(super) fn kernel_bf16(isa: Isa) -> Kernel<bf16> {
     match isa {
-        Isa::Portable => Kernel::of::<portable::PortableBf16>(),
+        Isa::Portable => Kernel::widening::<portable::PortableBf16>(),
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => Kernel::of::<neon::NeonBf16>(),
+        Isa::Neon => Kernel::widening::<neon::NeonBf16>(),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => Kernel::of::<x86::Avx2Bf16>(),
+        Isa::Avx2 => Kernel::widening::<x86::Avx2Bf16>(),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => Kernel::of::<x86::Avx512Widening>(),
+        Isa::Avx512 => Kernel::widening::<x86::Avx512Widening>(),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Bf16 => Kernel::of::<x86::Avx512Bf16>(),
         #[cfg(target_arch = "x86_64")]
@@ -127,7 +127,7 @@ pub(super) fn room<E: Compute>(
     let numbers = match weight.kernel().run {
         #[cfg(target_arch = "x86_64")]
         Run::Tiles => amx::room(weight, places),
-        Run::Vectors(_) => 0,
+        Run::Vectors(_) | Run::Widened(_) => 0,
     };
     (numbers > 0).then(|| PooledTensor::new(pool, [numbers])).transpose()
 }
@@ -159,8 +159,7 @@ pub(super) fn product<E: Compute, R: Rows<E> + Places<E>, const GROUPS: usize>(
     }
     product.share(height, BLOCK, ROWS, |block, columns| {
         for span in product.spans_of(&columns) {
-            let fresh = span.columns.start == columns.start;
-            product.span(block.clone(), &span, fresh);
+            product.span(block.clone(), &span);
         }
     });
 }
@@ -211,6 +210,8 @@ struct Span<'a, E, const GROUPS: usize> {
     count: usize,
     /// Where in a row of sums each group's columns begin.
     firsts: [usize; GROUPS],
+    /// Whether what a task's rows see is in no cache yet.
+    fresh: bool,
 }
 
 impl<'a, E, const GROUPS: usize> Span<'a, E, GROUPS> {
@@ -256,16 +257,17 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
     fn spans_of(&self, columns: &Range<usize>) -> impl Iterator<Item = Span<'_, E, GROUPS>> {
         let first = columns.start;
         tiles(columns.len(), self.kernel.span)
-            .map(move |span| self.span_of(first + span.start..first + span.end))
+            .map(move |span| self.span_of(first + span.start..first + span.end, span.start == 0))
     }
 
-    fn span_of(&self, columns: Range<usize>) -> Span<'_, E, GROUPS> {
+    fn span_of(&self, columns: Range<usize>, fresh: bool) -> Span<'_, E, GROUPS> {
         let panel = self.kernel.panel;
         let mut span = Span {
             columns: columns.clone(),
             panels: [Panel { weights: &[], width: 0, first: 0 }; PANELS],
             count: 0,
             firsts: [0; GROUPS],
+            fresh,
         };
         for (g, group) in self.groups.into_iter().enumerate() {
             let start = group + columns.start;
@@ -279,8 +281,8 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
         span
     }
 
-    /// Computes a span of a block of rows. Rows of `x` that are `fresh` are in no cache yet.
-    fn span(&self, block: Range<usize>, span: &Span<'_, E, GROUPS>, fresh: bool) {
+    /// Computes a span of a block of rows.
+    fn span(&self, block: Range<usize>, span: &Span<'_, E, GROUPS>) {
         let (kernel, taps, inputs) = (self.kernel, self.weight.taps(), self.weight.inputs());
         let most = PART / (kernel.panel * size_of::<E>());
         let taps_at_once = (most / inputs.max(1)).clamp(1, TAPS);
@@ -289,7 +291,12 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
         // Sums that need not wait for other terms take the same place for all tiles, in the nearest cache.
         let whole = taps_at_once >= taps && terms_at_once >= inputs;
         let step = if whole { 0 } else { tile_sums };
-        with_scratch(step * block.len().div_ceil(ROWS) + tile_sums, |sums| {
+        let widened = match kernel.run {
+            Run::Widened(_) => taps_at_once * ROWS * terms_at_once,
+            _ => 0,
+        };
+        with_scratch(widened + step * block.len().div_ceil(ROWS) + tile_sums, |scratch| {
+            let (widened, sums) = scratch.split_at_mut(widened);
             if inputs == 0 {
                 sums.fill(0.0);
                 tiles(block.len(), ROWS).for_each(|tile| {
@@ -300,20 +307,20 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
             for taps in tiles(taps, taps_at_once) {
                 for terms in tiles(inputs, terms_at_once) {
                     let part = Part::new(self.weight, taps.clone(), terms);
-                    self.part(&part, block.clone(), span, fresh, sums, step);
+                    self.part(&part, block.clone(), span, widened, sums, step);
                 }
             }
         });
     }
 
     /// Adds one part of the sums, tile by tile, whose places in `sums` are `step` apart. Those that are whole then are
-    /// finished at once.
+    /// finished at once. Terms that have to be widened take `widened`.
     fn part(
         &self,
         part: &Part,
         block: Range<usize>,
         span: &Span<'_, E, GROUPS>,
-        fresh: bool,
+        widened: &mut [f32],
         sums: &mut [f32],
         step: usize,
     ) {
@@ -329,14 +336,24 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
                 }
                 row = self.rows.next(row);
             }
-            if fresh {
+            if span.fresh {
                 self.prefetch_rows(row, ROWS.min(block.end - tile.end), part);
             }
             if part.last {
                 self.prefetch_columns(tile.clone(), &span.columns);
             }
             let sums = &mut sums[i * step..];
-            self.multiply(&starts[..part.taps.len()], tile.len(), span, part, sums);
+            let starts = &starts[..part.taps.len()];
+            match self.kernel.run {
+                Run::Vectors(run) => self.multiply(run, starts, tile.len(), span, part, sums),
+                Run::Widened(run) => {
+                    // SAFETY: each start has its terms after it, by the slice that it was taken from.
+                    let starts = unsafe { widen_rows(starts, tile.len(), part.terms.len(), widened) };
+                    self.multiply(run, &starts[..part.taps.len()], tile.len(), span, part, sums);
+                }
+                #[cfg(target_arch = "x86_64")]
+                Run::Tiles => unreachable!("AMX takes whole blocks"),
+            }
             if part.last {
                 self.finish(tile, span, sums);
             }
@@ -344,9 +361,10 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
     }
 
     /// Adds one part of a tile's sums, whose terms begin at `starts`.
-    fn multiply(
+    fn multiply<X>(
         &self,
-        starts: &[[*const E; ROWS]],
+        run: Multiply<X, E>,
+        starts: &[[*const X; ROWS]],
         rows: usize,
         span: &Span<'_, E, GROUPS>,
         part: &Part,
@@ -367,7 +385,7 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
             // SAFETY: a weight is packed for instructions that the machine has. Each start has its terms after it, by the
             // slice that it was taken from. The panel holds the weights of all terms of all taps, and those of this part
             // are among them. The sums' slice ends where the last row's do.
-            unsafe { self.kernel.run(rows, width, &job) };
+            unsafe { run(rows, width / self.kernel.lanes, &job) };
         }
     }
 
@@ -415,26 +433,57 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
     }
 }
 
+/// Copies terms of some rows, whose taps' begin at `starts`, to `widened`; returns where they begin there.
+///
+/// # Safety
+/// So many terms lie at each start of these rows.
+unsafe fn widen_rows<E: Compute>(
+    starts: &[[*const E; ROWS]],
+    rows: usize,
+    terms: usize,
+    widened: &mut [f32],
+) -> [[*const f32; ROWS]; TAPS] {
+    let mut of_widened = [[std::ptr::null(); ROWS]; TAPS];
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut widened = widened.chunks_exact_mut(terms);
+            for (starts, of_widened) in starts.iter().zip(&mut of_widened) {
+                for ((&start, of_widened), to) in starts[..rows].iter().zip(of_widened).zip(&mut widened) {
+                    // SAFETY: the caller's.
+                    let from = unsafe { std::slice::from_raw_parts(start, terms) };
+                    for (to, from) in to.iter_mut().zip(from) {
+                        *to = from.widen();
+                    }
+                    *of_widened = to.as_ptr();
+                }
+            }
+        },
+    );
+    of_widened
+}
+
 /// `sums = x weights`, or `sums + x weights` with `add`, where a panel's weights are given: rows by terms, terms by the
 /// panel's columns, rows by those but `stride` apart. The kernel is one that the machine has.
-pub(super) fn multiply<E: Compute>(
-    kernel: Kernel<E>,
-    x: &[E],
-    weights: &[E],
+pub(super) fn multiply(
+    kernel: Kernel<f32>,
+    x: &[f32],
+    weights: &[f32],
     sums: &mut [f32],
     stride: usize,
     add: bool,
 ) {
+    let Run::Vectors(run) = kernel.run else { unreachable!("f32 is multiplied as it is, by vectors") };
     let terms = weights.len() / kernel.panel;
     for (x, sums) in x.chunks(ROWS * terms).zip(sums.chunks_mut(ROWS * stride)) {
         let rows = x.len() / terms;
-        assert!(x.len() == rows * terms && terms.is_multiple_of(kernel.depth), "whole rows");
+        assert_eq!(x.len(), rows * terms, "whole rows");
         let starts = std::array::from_fn(|r| x[r.min(rows - 1) * terms..].as_ptr());
         let (starts, sums) = (&[starts], sums[..(rows - 1) * stride + kernel.panel].as_mut_ptr());
         let job = Job { starts, terms, weights: weights.as_ptr(), sums, stride, add };
         // SAFETY: the caller's promise of the instructions; each row has its terms, the weights are those of as many, and
         // the sums' slice ends where the last row's do.
-        unsafe { kernel.run(rows, kernel.panel, &job) };
+        unsafe { run(rows, kernel.panel / kernel.lanes, &job) };
     }
 }
 

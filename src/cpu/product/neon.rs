@@ -10,31 +10,29 @@ use super::lanes::lanes;
 
 lanes! {
     /// f32.
-    Neon: "neon", f32, float32x4_t, float32x4_t, 4 lanes, depth 1, parts 1, 4 vectors;
+    Neon: "neon", f32, rows of f32, float32x4_t, float32x4_t, 4 lanes, depth 1, parts 1, 4 vectors;
     vld1q_f32, vst1q_f32, vdupq_n_f32(0.0), vaddq_f32;
     |sums| asm!("prfm pldl1keep, [{0}]", in(reg) sums, options(nostack, preserves_flags, readonly));
-    |weights| vld1q_f32(weights);
+    |weights, _| vld1q_f32(weights);
     |term| vdupq_n_f32(*term);
     |term| vdupq_n_f32(*term);
-    |_, sums, a, b| vfmaq_f32(sums, a, b)
+    |sums, a, b| vfmaq_f32(sums, a, b)
 }
 
 lanes! {
     /// bf16, widened.
-    NeonBf16: "neon", bf16, float32x4_t, uint32x4_t, 4 lanes, depth 2, parts 2, 4 vectors;
+    NeonBf16: "neon", bf16, rows of f32, float32x4_t, float32x4_t, 4 lanes, depth 2, parts 2, 4 vectors;
     vld1q_f32, vst1q_f32, vdupq_n_f32(0.0), vaddq_f32;
     |sums| asm!("prfm pldl1keep, [{0}]", in(reg) sums, options(nostack, preserves_flags, readonly));
-    |weights| vreinterpretq_u32_u16(vld1q_u16(weights.cast()));
-    |pair| vdupq_n_u32(pair.cast::<u32>().read_unaligned());
-    |term| vdupq_n_u32(u32::from((*term).to_bits()));
-    |part, sums, a, b| {
-        let widen = |terms| {
-            vreinterpretq_f32_u32(if part == 0 {
-                vshlq_n_u32::<16>(terms)
-            } else {
-                vandq_u32(terms, vdupq_n_u32(0xFFFF_0000))
-            })
-        };
-        vfmaq_f32(sums, widen(a), widen(b))
-    }
+    |weights, part| {
+        let pairs = vreinterpretq_u32_u16(vld1q_u16(weights.cast()));
+        vreinterpretq_f32_u32(if part == 0 {
+            vshlq_n_u32::<16>(pairs)
+        } else {
+            vandq_u32(pairs, vdupq_n_u32(0xFFFF_0000))
+        })
+    };
+    |term| vdupq_n_f32(*term);
+    |term| vdupq_n_f32(*term);
+    |sums, a, b| vfmaq_f32(sums, a, b)
 }

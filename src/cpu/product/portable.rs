@@ -20,16 +20,16 @@ fn multiply_add(sum: f32, a: f32, b: f32) -> f32 {
 }
 
 macro_rules! lanes {
-    ($name:ident, $element:ty, $terms:ty, depth $depth:literal, parts $parts:literal,
-     |$pair:ident| $broadcast:expr, |$term:ident| $last:expr, |$part:pat_param, $a:ident| $widen:expr) => {
+    ($name:ident, $element:ty, depth $depth:literal, |$weights:ident, $part:pat_param| $weight:expr) => {
         impl Lanes for $name {
             type Element = $element;
+            type Row = f32;
             type Sums = [f32; LANES];
-            type Terms = [$terms; LANES];
+            type Terms = [f32; LANES];
             const LANES: usize = LANES;
             const DEPTH: usize = $depth;
             const VECTORS: usize = 2;
-            const PARTS: usize = $parts;
+            const PARTS: usize = $depth;
 
             #[inline(always)]
             unsafe fn load(sums: *const f32) -> [f32; LANES] {
@@ -52,34 +52,32 @@ macro_rules! lanes {
             #[inline(always)]
             unsafe fn prefetch(_: *const f32) {}
             #[inline(always)]
-            unsafe fn weights(weights: *const $element) -> [$terms; LANES] {
+            unsafe fn weights(weights: *const $element, $part: usize) -> [f32; LANES] {
                 // SAFETY: as above.
-                unsafe { weights.cast::<[$terms; LANES]>().read() }
+                let weights = unsafe { weights.cast::<[[$element; $depth]; LANES]>().read() };
+                weights.map(
+                    #[inline(always)]
+                    |$weights| $weight,
+                )
             }
             #[inline(always)]
-            unsafe fn broadcast($pair: *const $element) -> [$terms; LANES] {
+            unsafe fn broadcast(term: *const f32) -> [f32; LANES] {
                 // SAFETY: as above.
-                [unsafe { $broadcast }; LANES]
+                [unsafe { *term }; LANES]
             }
             #[inline(always)]
-            unsafe fn broadcast_last($term: *const $element) -> [$terms; LANES] {
+            unsafe fn broadcast_last(term: *const f32) -> [f32; LANES] {
                 // SAFETY: as above.
-                [unsafe { $last }; LANES]
+                unsafe { Self::broadcast(term) }
             }
             #[inline(always)]
-            unsafe fn multiply_add(
-                $part: usize,
-                mut sums: [f32; LANES],
-                a: [$terms; LANES],
-                b: [$terms; LANES],
-            ) -> [f32; LANES] {
+            unsafe fn multiply_add(mut sums: [f32; LANES], a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
                 for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-                    let widen = |$a: $terms| $widen;
-                    *sum = multiply_add(*sum, widen(a), widen(b));
+                    *sum = multiply_add(*sum, a, b);
                 }
                 sums
             }
-            unsafe fn tile<const R: usize, const V: usize>(job: &Job<'_, $element>) {
+            unsafe fn tile<const R: usize, const V: usize>(job: &Job<'_, f32, $element>) {
                 // SAFETY: as above.
                 unsafe { tile::<Self, R, V>(job) }
             }
@@ -87,10 +85,5 @@ macro_rules! lanes {
     };
 }
 
-lanes!(Portable, f32, f32, depth 1, parts 1, |term| *term, |term| *term, |_, term| term);
-lanes!(
-    PortableBf16, bf16, [bf16; 2], depth 2, parts 2,
-    |pair| *pair.cast::<[bf16; 2]>(),
-    |term| [*term, bf16::ZERO],
-    |part, pair| pair[part].widen()
-);
+lanes!(Portable, f32, depth 1, |weights, _| weights[0]);
+lanes!(PortableBf16, bf16, depth 2, |weights, part| weights[part].widen());

@@ -19,44 +19,46 @@ pub(in super::super) const ROWS: usize = 6;
 
 /// Vector arithmetic on sums of products, and what it wants of a packed weight's layout.
 pub(super) trait Lanes {
-    /// What rows and weights hold.
+    /// What weights hold.
     type Element: Compute;
+    /// What rows hold: the same, or f32 where they are widened before.
+    type Row: Compute;
     /// A vector of sums.
     type Sums: Copy;
-    /// A vector of [`Lanes::DEPTH`] consecutive terms for each sum.
+    /// A vector of what is multiplied at once, for each sum.
     type Terms: Copy;
     /// Sums of a vector.
     const LANES: usize;
-    /// Terms that one instruction multiplies and adds.
+    /// Terms whose weights lie together.
     const DEPTH: usize;
     /// Vectors of a panel.
     const VECTORS: usize;
-    /// Parts of `DEPTH` terms that are multiplied one after the other, where one instruction cannot.
+    /// Parts that these are multiplied in, one after the other, where no instruction can at once.
     const PARTS: usize;
 
     /// # Safety
-    /// So for all of these: the machine has the instruction set, and `LANES` sums, `LANES * DEPTH` weights, `DEPTH`
-    /// terms or (for `last`) one term can be accessed at the pointer.
+    /// So for all of these: the machine has the instruction set, and `LANES` sums, `LANES * DEPTH` weights, a part of
+    /// `DEPTH` terms or (for `last`) one term can be accessed at the pointer.
     unsafe fn load(sums: *const f32) -> Self::Sums;
     unsafe fn store(sums: *mut f32, values: Self::Sums);
     unsafe fn zero() -> Self::Sums;
     unsafe fn add(a: Self::Sums, b: Self::Sums) -> Self::Sums;
     unsafe fn prefetch(sums: *const f32);
-    unsafe fn weights(weights: *const Self::Element) -> Self::Terms;
-    unsafe fn broadcast(terms: *const Self::Element) -> Self::Terms;
-    /// A row's last term where it lacks others, followed by zeros.
-    unsafe fn broadcast_last(term: *const Self::Element) -> Self::Terms;
-    /// Adds one part of the products.
-    unsafe fn multiply_add(part: usize, sums: Self::Sums, a: Self::Terms, b: Self::Terms) -> Self::Sums;
+    /// One part of some weights.
+    unsafe fn weights(weights: *const Self::Element, part: usize) -> Self::Terms;
+    unsafe fn broadcast(terms: *const Self::Row) -> Self::Terms;
+    /// A row's last term where it lacks others of its part, followed by zeros.
+    unsafe fn broadcast_last(term: *const Self::Row) -> Self::Terms;
+    unsafe fn multiply_add(sums: Self::Sums, a: Self::Terms, b: Self::Terms) -> Self::Sums;
 
     /// [`tile`], compiled for the instruction set.
-    unsafe fn tile<const R: usize, const V: usize>(job: &Job<'_, Self::Element>);
+    unsafe fn tile<const R: usize, const V: usize>(job: &Job<'_, Self::Row, Self::Element>);
 }
 
 /// What a tile is computed from.
-pub(in super::super) struct Job<'a, E> {
+pub(in super::super) struct Job<'a, X, E> {
     /// For each tap, where its terms begin in each row.
-    pub(in super::super) starts: &'a [[*const E; ROWS]],
+    pub(in super::super) starts: &'a [[*const X; ROWS]],
     /// Terms of a tap.
     pub(in super::super) terms: usize,
     /// For all taps' terms, `DEPTH` together, the panel's columns, each with its `DEPTH` weights.
@@ -73,7 +75,7 @@ pub(in super::super) struct Job<'a, E> {
 /// # Safety
 /// As the functions of [`Lanes`], for everything that `job` points to.
 #[inline(always)]
-pub(super) unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: &Job<'_, L::Element>) {
+pub(super) unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: &Job<'_, L::Row, L::Element>) {
     // SAFETY: the caller's.
     unsafe {
         if job.add {
@@ -89,11 +91,13 @@ pub(super) unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: &Job<'_
         for &starts in job.starts {
             let whole = job.terms - job.terms % L::DEPTH;
             for k in (0..whole).step_by(L::DEPTH) {
-                step::<L, R, V>(&mut sums, weights, |r| L::broadcast(starts[r].add(k)));
+                step::<L, R, V>(&mut sums, weights, L::PARTS, |r, part| {
+                    L::broadcast(starts[r].add(k + part))
+                });
                 weights = weights.add(V * L::LANES * L::DEPTH);
             }
             if whole < job.terms {
-                step::<L, R, V>(&mut sums, weights, |r| L::broadcast_last(starts[r].add(whole)));
+                step::<L, R, V>(&mut sums, weights, 1, |r, _| L::broadcast_last(starts[r].add(whole)));
                 weights = weights.add(V * L::LANES * L::DEPTH);
             }
         }
@@ -110,23 +114,24 @@ pub(super) unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: &Job<'_
 unsafe fn step<L: Lanes, const R: usize, const V: usize>(
     sums: &mut [[L::Sums; V]; R],
     weights: *const L::Element,
-    broadcast: impl Fn(usize) -> L::Terms,
+    parts: usize,
+    broadcast: impl Fn(usize, usize) -> L::Terms,
 ) {
     // SAFETY: the caller's.
     unsafe {
-        for part in 0..L::PARTS {
+        for part in 0..parts {
             if part > 0 {
                 // What the parts have in common is loaded again: to hold it, AVX2 has too few registers.
                 compiler_fence(Ordering::SeqCst);
             }
-            let mut terms = [L::weights(weights); V];
+            let mut terms = [L::weights(weights, part); V];
             for v in 1..V {
-                terms[v] = L::weights(weights.add(v * L::LANES * L::DEPTH));
+                terms[v] = L::weights(weights.add(v * L::LANES * L::DEPTH), part);
             }
             for r in 0..R {
-                let x = broadcast(r);
+                let x = broadcast(r, part);
                 for v in 0..V {
-                    sums[r][v] = L::multiply_add(part, sums[r][v], x, terms[v]);
+                    sums[r][v] = L::multiply_add(sums[r][v], x, terms[v]);
                 }
             }
         }
@@ -153,46 +158,43 @@ pub struct Kernel<E> {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Run<E> {
     /// A tile's, by vectors.
-    Vectors(unsafe fn(usize, usize, &Job<'_, E>)),
+    Vectors(Multiply<E, E>),
+    /// The same, of rows that were widened.
+    Widened(Multiply<f32, E>),
     /// A block's, by AMX; `E` is bf16.
     #[cfg(target_arch = "x86_64")]
     Tiles,
 }
 
+/// Computes so many rows, at most [`ROWS`], of so many vectors of a panel. Unsafe, for the machine has to have the
+/// instruction set, and `job` to point to what it says for that many.
+pub(super) type Multiply<X, E> = unsafe fn(usize, usize, &Job<'_, X, E>);
+
 impl<E> Kernel<E> {
-    pub(super) fn of<L: Lanes<Element = E>>() -> Self {
-        Kernel {
-            lanes: L::LANES,
-            panel: L::LANES * L::VECTORS,
-            span: L::LANES * L::VECTORS,
-            depth: L::DEPTH,
-            step: L::DEPTH,
-            run: Run::Vectors(run::<L>),
-        }
+    /// Of vectors that multiply what rows hold.
+    pub(super) fn of<L: Lanes<Element = E, Row = E>>() -> Self {
+        Self::by_vectors::<L>(1, Run::Vectors(run::<L>))
+    }
+
+    /// Of vectors that multiply f32. Spans of two panels, so that rows are widened for no more than every second.
+    pub(super) fn widening<L: Lanes<Element = E, Row = f32>>() -> Self {
+        Self::by_vectors::<L>(2, Run::Widened(run::<L>))
+    }
+
+    fn by_vectors<L: Lanes<Element = E>>(panels: usize, run: Run<E>) -> Self {
+        let panel = L::LANES * L::VECTORS;
+        Kernel { lanes: L::LANES, panel, span: panels * panel, depth: L::DEPTH, step: L::DEPTH, run }
     }
 
     /// The width of a panel for the last `columns` columns: a power of two vectors.
     pub(in super::super) fn width(&self, columns: usize) -> usize {
         (columns.div_ceil(self.lanes).next_power_of_two() * self.lanes).min(self.panel)
     }
-
-    /// Computes `rows` rows, at most [`ROWS`], of a panel of `width` columns, by vectors.
-    ///
-    /// # Safety
-    /// The machine has the instruction set. `job` points to what it says for that many rows and columns.
-    pub(in super::super) unsafe fn run(&self, rows: usize, width: usize, job: &Job<'_, E>) {
-        match self.run {
-            // SAFETY: the caller's.
-            Run::Vectors(run) => unsafe { run(rows, width / self.lanes, job) },
-            #[cfg(target_arch = "x86_64")]
-            Run::Tiles => unreachable!("AMX takes whole blocks"),
-        }
-    }
 }
 
 /// # Safety
-/// As [`Kernel::run`].
-unsafe fn run<L: Lanes>(rows: usize, vectors: usize, job: &Job<'_, L::Element>) {
+/// As of [`Multiply`].
+unsafe fn run<L: Lanes>(rows: usize, vectors: usize, job: &Job<'_, L::Row, L::Element>) {
     // SAFETY: the caller's.
     unsafe {
         match (rows, vectors) {
