@@ -261,7 +261,8 @@ fn transform_weights<E: Compute>(
                 let taps: [_; TAPS] =
                     std::array::from_fn(|tap| &panel[(tap * inputs + c - within) * width..]);
                 // As many streams as there are taps are more than a processor foresees.
-                taps.iter().filter_map(|tap| tap.get(AHEAD * width..(AHEAD + 1) * width)).for_each(prefetch);
+                let ahead = (within + AHEAD) * width..(within + AHEAD + 1) * width;
+                taps.iter().filter_map(|tap| tap.get(ahead.clone())).for_each(prefetch);
                 for lane in (0..width).step_by(LANES) {
                     let of_tap = |tap: usize| Lanes(E::unpack(&taps[tap][lane * depth..], within));
                     // SAFETY: as many lanes, a multiple of `LANES`, lie at each place of `to`.
@@ -289,7 +290,7 @@ fn transform_sums(sums: &[f32], place: usize, width: usize, to: &mut [f32]) {
     let sums = sums[..(PLACES - 1) * place + width].as_ptr();
     let to = to[..INNER * INNER * width].as_mut_ptr();
     for lane in (0..width).step_by(LANES) {
-        // SAFETY: so many, a multiple of `LANES`, lies at each place of `sums` and at each pixel of `to`.
+        // SAFETY: so many, a multiple of `LANES`, lie at each place of `sums` and at each pixel of `to`.
         unsafe {
             let mut columns = [[Lanes::ZERO; INNER]; SIDE];
             for j in 0..SIDE {
