@@ -44,7 +44,7 @@ impl Isa {
                 Isa::Avx2 => has!("avx2") && has!("fma"),
                 Isa::Avx512 => avx512,
                 Isa::Avx512Bf16 => avx512 && has!("avx512bf16"),
-                Isa::Amx => avx512 && has!("avx512bf16") && amx::is_available(),
+                Isa::Amx => avx512 && has!("avx512bf16") && has!("avx512vbmi") && amx::is_available(),
             }
         }
         #[cfg(not(target_arch = "x86_64"))]

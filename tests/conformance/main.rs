@@ -67,9 +67,10 @@ suite!(cpu_bf16, noisefork::cpu::Cpu::bf16());
 mod conforms_with_every_instruction_set {
     use half::bf16;
     use noisefork::cpu::{Compute, Cpu, Isa};
+    use noisefork::ops::{Attention, Backend, Columns};
 
     use super::{AttentionCase, Conv2dCase, LinearCase};
-    use crate::case::{Case, check};
+    use crate::case::{Case, Values, check, unwritten, upload};
 
     fn with_each<E: Compute>(run: impl Fn(Cpu<E>)) {
         for isa in Isa::ALL {
@@ -98,6 +99,34 @@ mod conforms_with_every_instruction_set {
     #[test]
     fn attention() {
         every::<AttentionCase>(300);
+    }
+
+    /// A query that is not a number is its own affair; a key is that of all that see it.
+    #[test]
+    fn attention_shows_nan() {
+        fn shows<E: Compute>(cpu: &Cpu<E>) {
+            const ROWS: usize = 70;
+            const HEADS: usize = 2;
+            const DEPTH: usize = 40;
+            const POISONED: usize = 33;
+            for which in 0..2 {
+                let mut values = Values(1);
+                let mut qkv = [(); 3].map(|()| values.tensor([1, ROWS, HEADS * DEPTH], 1.0));
+                qkv[which].data_mut()[POISONED * HEADS * DEPTH + 7] = f32::NAN;
+                let qkv = qkv.map(|tensor| upload::<E, _>(cpu, &tensor));
+                let [q, k, v] = qkv.each_ref().map(|tensor| Columns { tensor, first: 0 });
+                let op = Attention { q, k, v, channels: HEADS * DEPTH, heads: HEADS };
+                let mut y = unwritten(cpu, op.check().expect("fitting shapes"));
+                cpu.attention(&op, &mut y).expect("memory");
+                for (i, head) in y.cast::<f64>().data().chunks(DEPTH).enumerate() {
+                    let expected = i % HEADS == 0 && (which == 1 || i / HEADS == POISONED);
+                    let what = ["query", "key"][which];
+                    assert!(head.iter().all(|y| y.is_nan() == expected), "{what}: head {i} is {head:?}");
+                }
+            }
+        }
+        with_each::<f32>(|cpu| shows(&cpu));
+        with_each::<bf16>(|cpu| shows(&cpu));
     }
 }
 

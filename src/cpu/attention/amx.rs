@@ -22,7 +22,7 @@ use super::super::threads::{tiles, with_scratch};
 use super::OutputRows;
 use super::kernel::Kernel;
 use super::pack::Head;
-use super::x86::Avx512Bf16;
+use super::x86::Avx512Vbmi;
 
 /// Keys of a tile.
 const KEYS: usize = 128;
@@ -63,23 +63,30 @@ pub(super) fn pack<E: Compute>(k: &Head<'_, E>, v: &Head<'_, E>, to: &mut [f32])
     let (for_k, for_v) = to.split_at_mut(layout(k.rows, k.depth)[0]);
     for (group, to) in for_k.chunks_exact_mut(words(k.depth) * SIDE).enumerate() {
         let (to, zeros) = to.as_chunks_mut::<SIDE>().0.split_at_mut(k.depth.div_ceil(2));
-        k.pack_rows::<Avx512Bf16, SIDE>(group * SIDE, to);
+        k.pack_rows::<Avx512Vbmi, SIDE>(group * SIDE, to);
         zeros.fill([0.0; SIDE]);
     }
     for (word, to) in for_v.chunks_exact_mut(columns(v.depth)).enumerate() {
-        // As `weigh` pairs weights.
-        let rows = (word / WORDS * SIDE + word % WORDS..v.rows).step_by(LANES);
+        let rows = word / WORDS * SIDE + first_key(word % WORDS)..v.rows;
         for (i, to) in to.as_chunks_mut::<8>().0.iter_mut().enumerate() {
             *to = v.pairs(rows.clone(), 8 * i);
         }
-        to[v.depth] = Avx512Bf16::ONES;
+        // Weights, which are integers on their way, cannot tell of a NaN.
+        if !rows.take(2).all(|row| is_finite(k.row(row))) {
+            to.fill(f32::NAN);
+        }
+        to[v.depth] = Avx512Vbmi::ONES;
     }
+}
+
+fn is_finite<E: Compute>(row: &[E]) -> bool {
+    row.iter().fold(true, |finite, value| finite & value.widen().is_finite())
 }
 
 /// Writes what queries find among packed keys.
 pub(super) fn attend<E: Compute>(q: &Head<'_, E>, keys: usize, packed: &[f32], mut y: OutputRows<'_, E>) {
     assert!(is_available());
-    let kernel = Avx512Bf16::new();
+    let kernel = Avx512Vbmi::new();
     let [words, columns] = [words(q.depth), columns(q.depth)];
     let (k, v) = packed.split_at(layout(keys, q.depth)[0]);
     with_scratch(SIDE * (words + PITCH + columns), |scratch| {
@@ -138,7 +145,7 @@ struct State {
 impl Block<'_> {
     /// Adds what a tile of keys contributes. `scale` takes products of queries and keys to scores.
     #[inline(always)]
-    fn attend(&mut self, kernel: Avx512Bf16, k: &[f32], v: &[f32], keys: usize, scale: f32) {
+    fn attend(&mut self, kernel: Avx512Vbmi, k: &[f32], v: &[f32], keys: usize, scale: f32) {
         let [words, columns] = [self.queries.len(), self.sums.len()].map(|len| len / SIDE);
         let padded = keys.next_multiple_of(SIDE);
         let queries = Matrix { words: self.queries, stride: words };
@@ -170,7 +177,7 @@ impl State {
 
     /// Has the offset follow the products of a tile, and shrinks sums by as much.
     #[inline(always)]
-    fn follow(&mut self, kernel: Avx512Bf16, products: &[f32], scale: f32, sums: &mut [f32]) {
+    fn follow(&mut self, kernel: Avx512Vbmi, products: &[f32], scale: f32, sums: &mut [f32]) {
         let mut largest = [kernel.splat(f32::NEG_INFINITY); 2];
         for products in products.chunks_exact(SIDE) {
             largest[0] = kernel.max(kernel.load(products), largest[0]);
@@ -194,41 +201,48 @@ impl State {
     }
 }
 
-/// Turns a query's products with keys into weights, in place, those of keys half of [`SIDE`] apart in a word.
+/// Turns a query's products with keys into weights, in place.
+///
+/// The bits of a bf16, as an integer, are its exponent in 128ths, but for how far its mantissa lies below the fraction of
+/// that: so a score is rounded to 128ths, and a table says how far. The error is that of one rounding more.
 #[inline(always)]
-fn weigh(kernel: Avx512Bf16, products: &mut [f32], scale: f32, minus_offset: f32) {
-    const UPPER_HALVES: __mmask32 = 0xAAAA_AAAA;
+fn weigh(kernel: Avx512Vbmi, products: &mut [f32], scale: f32, minus_offset: f32) {
+    const UNITS: f32 = 128.0;
+    const BITS_OF_1: f32 = 127.0 * UNITS;
+    const LOWER_BYTES: __mmask64 = 0x5555_5555_5555_5555;
 
-    let (scale, minus_offset) = (kernel.splat(scale), kernel.splat(minus_offset));
+    let (scale, bits_of_offset) = (kernel.splat(scale * UNITS), kernel.splat(minus_offset * UNITS + BITS_OF_1));
+    // SAFETY: the table is two vectors.
+    let below: [__m512i; 2] = unsafe { std::mem::transmute(BELOW) };
     for first in (0..products.len()).step_by(SIDE) {
-        let low = kernel.mul_add(kernel.load(&products[first..]), scale, minus_offset);
-        let high = kernel.mul_add(kernel.load(&products[first + LANES..]), scale, minus_offset);
+        let low = kernel.mul_add(kernel.load(&products[first..]), scale, bits_of_offset);
+        let high = kernel.mul_add(kernel.load(&products[first + LANES..]), scale, bits_of_offset);
         // SAFETY: `kernel` exists.
         let words = unsafe {
-            let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(exp2(kernel, low)));
-            let high = _mm512_castps_si512(exp2(kernel, high));
-            _mm512_castsi512_ps(_mm512_mask_blend_epi16(UPPER_HALVES, low, high))
+            let bits = _mm512_packus_epi32(_mm512_cvtps_epi32(low), _mm512_cvtps_epi32(high));
+            let below = _mm512_maskz_permutex2var_epi8(LOWER_BYTES, below[0], bits, below[1]);
+            _mm512_castsi512_ps(_mm512_sub_epi16(bits, below))
         };
         kernel.store(words, &mut products[first / 2..]);
     }
 }
 
-/// `2^t`, within 2^-13, of which the upper half is that rounded.
-#[inline(always)]
-fn exp2(kernel: Avx512Bf16, t: __m512) -> __m512 {
-    /// What is cut off then is half a unit more.
-    const HALF: f32 = 1.0 / 256.0;
-    /// A minimax fit of 2^x over [0, 1], from the highest power.
-    const POWER: [f32; 4] = [7.802_459e-2, 0.226_067_23, 0.695_833_4, 0.999_925_2 + HALF];
-
-    // SAFETY: `kernel` exists.
-    let rest = unsafe { _mm512_reduce_ps::<_MM_FROUND_TO_NEG_INF>(t) };
-    let mut power = kernel.splat(POWER[0]);
-    for coefficient in &POWER[1..] {
-        power = kernel.mul_add(power, rest, kernel.splat(*coefficient));
+/// How far, for each fraction `f / 128` of an exponent, the mantissa of that power of two lies below `f`.
+const BELOW: [u8; 128] = {
+    const ROOT: f64 = 1.005_429_901_112_802_8;
+    let (mut below, mut power, mut f) = ([0; 128], 1.0, 0);
+    while f < 128 {
+        below[f] = (f as f64 - 128.0 * (power - 1.0)).round() as u8;
+        (power, f) = (power * ROOT, f + 1);
     }
-    // SAFETY: as above.
-    unsafe { _mm512_scalef_ps(power, t) }
+    below
+};
+
+/// The key of a group of [`SIDE`] that a word of weights begins with, followed by the next: [`weigh`] takes four of the
+/// first half and four of the second at a time.
+fn first_key(word: usize) -> usize {
+    let (four, pair) = (word / 4, word % 4);
+    4 * four + pair / 2 * LANES + pair % 2 * 2
 }
 
 /// Rows of words, `stride` apart.

@@ -16,7 +16,7 @@ use half::bf16;
 use super::super::Compute;
 use super::super::amx::{Operands, SIDE, STEP, Tiles};
 use super::tile::{Kernel, Run};
-use super::{Finish, PackedWeight, Panel, Part, Places, Product, Rows, Span, TAPS};
+use super::{Cut, Finish, PackedWeight, Panel, Part, Places, Product, Rows, Span, TAPS};
 use crate::cpu::threads::{for_each_block, tiles, with_scratch};
 use crate::pool::PooledTensor;
 use crate::simd::vectorised;
@@ -25,6 +25,10 @@ use crate::simd::vectorised;
 const BLOCK: usize = 16 * SIDE;
 /// Bytes of a span, at most, whose terms are summed before its next part is turned to.
 const PART: usize = 384 << 10;
+/// Bytes of weights of a task, at most, so that the next finds them in the second cache.
+const WEIGHTS: usize = 1 << 20;
+/// Tasks for a thread, about.
+const TASKS: usize = 4;
 /// Rows of a tile.
 const STRIP: usize = SIDE / 2;
 
@@ -54,7 +58,10 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
             }
             None => self.rows.all().expect("room where terms do not lie one after the other"),
         };
-        self.share(height, BLOCK, SIDE, |rows, columns| {
+        let of_span = self.weight.taps() * self.weight.stored_inputs() * GROUPS * self.kernel.span * size_of::<E>();
+        let tasks = TASKS * rayon::current_num_threads();
+        let cut = Cut { rows: BLOCK, tile: SIDE, spans: WEIGHTS / of_span, tasks };
+        self.share(height, &cut, |rows, columns| {
             // SAFETY: a weight is packed for instructions that the machine has.
             let _tiles = unsafe { Tiles::new() };
             self.block(values, &rows, &columns);
@@ -97,9 +104,6 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
         part: &Part,
         sums: &mut [f32],
     ) {
-        if part.last {
-            strips.iter().for_each(|strip| self.prefetch_columns(strip.clone(), &span.columns));
-        }
         let stride = GROUPS * self.span;
         let rows = [0, strips.len() - 1].map(|s| terms.of(self.rows, &strips[s], part).as_ptr().cast());
         for &Panel { weights, width, first } in span.panels() {

@@ -157,7 +157,8 @@ pub(super) fn product<E: Compute, R: Rows<E> + Places<E>, const GROUPS: usize>(
         product.by_tiles(height, room);
         return;
     }
-    product.share(height, BLOCK, ROWS, |block, columns| {
+    let cut = Cut { rows: BLOCK, tile: ROWS, spans: usize::MAX, tasks: TASKS };
+    product.share(height, &cut, |block, columns| {
         for span in product.spans_of(&columns) {
             product.span(block.clone(), &span);
         }
@@ -176,6 +177,18 @@ struct Product<'a, E: Compute, R, F, const GROUPS: usize> {
     /// Columns that the sums of a group take.
     span: usize,
     finish: &'a F,
+}
+
+/// How an output is cut into tasks.
+struct Cut {
+    /// Rows of a block, at most.
+    rows: usize,
+    /// What blocks are whole multiples of.
+    tile: usize,
+    /// Spans of a task, at most.
+    spans: usize,
+    /// About how many there are, at least.
+    tasks: usize,
 }
 
 /// Terms that are summed before others are.
@@ -231,16 +244,15 @@ struct Panel<'a, E> {
 }
 
 impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<'_, E, R, F, GROUPS> {
-    /// Calls `f` with blocks of rows, of at most `most` and of whole tiles, and the columns of some spans, until it was
-    /// called with all of them.
-    fn share(&self, height: usize, most: usize, tile: usize, f: impl Fn(Range<usize>, Range<usize>) + Sync) {
+    /// Calls `f` with blocks of rows and the columns of some spans, until it was called with all of them.
+    fn share(&self, height: usize, cut: &Cut, f: impl Fn(Range<usize>, Range<usize>) + Sync) {
         let span = self.kernel.span;
-        let (blocks, spans) = (height.div_ceil(most), self.width.div_ceil(span));
+        let (blocks, spans) = (height.div_ceil(cut.rows), self.width.div_ceil(span));
         // As even as they can be.
-        let block_rows = height.div_ceil(blocks).next_multiple_of(tile);
+        let block_rows = height.div_ceil(blocks).next_multiple_of(cut.tile);
         let blocks = height.div_ceil(block_rows);
         // Many columns to a task, so that its rows of `x` are read from memory once, but enough tasks for every thread.
-        let spans_at_once = (spans * blocks / TASKS).clamp(1, spans);
+        let spans_at_once = (spans * blocks / cut.tasks).min(cut.spans).clamp(1, spans);
         let terms = (self.weight.taps() * self.weight.inputs()) as u64;
         let work = 2 * (height * self.width * GROUPS) as u64 * terms;
         // Tasks of the same columns are neighbours, so that those too are read from memory once.
