@@ -211,7 +211,8 @@ fn weigh(kernel: Avx512Vbmi, products: &mut [f32], scale: f32, minus_offset: f32
     const BITS_OF_1: f32 = 127.0 * UNITS;
     const LOWER_BYTES: __mmask64 = 0x5555_5555_5555_5555;
 
-    let (scale, bits_of_offset) = (kernel.splat(scale * UNITS), kernel.splat(minus_offset * UNITS + BITS_OF_1));
+    let (scale, bits_of_offset) =
+        (kernel.splat(scale * UNITS), kernel.splat(minus_offset * UNITS + BITS_OF_1));
     // SAFETY: the table is two vectors.
     let below: [__m512i; 2] = unsafe { std::mem::transmute(BELOW) };
     for first in (0..products.len()).step_by(SIDE) {
