@@ -19,7 +19,7 @@ use super::tile::{Kernel, Run};
 use super::{Cut, Finish, PackedWeight, Panel, Part, Places, Product, Rows, Span, TAPS};
 use crate::cpu::threads::{for_each_block, tiles, with_scratch};
 use crate::pool::PooledTensor;
-use crate::simd::vectorised;
+use crate::simd::{prefetch, vectorised};
 
 /// Rows of a block.
 const BLOCK: usize = 16 * SIDE;
@@ -124,6 +124,9 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
             unsafe { Tiles::multiply::<SIDE>(&operands, sums, stride, part.adds()) };
         }
         if part.last {
+            for row in strips.iter().cloned().flatten() {
+                prefetch(self.finish.reads(row, span.columns.clone()));
+            }
             for (strip, sums) in strips.iter().zip(sums.chunks(STRIP * stride)) {
                 for (rows, at) in lines(self.rows, strip.clone()) {
                     self.finish(rows, span, &sums[at * stride..]);
