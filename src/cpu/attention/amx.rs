@@ -23,6 +23,7 @@ use super::OutputRows;
 use super::kernel::Kernel;
 use super::pack::Head;
 use super::x86::Avx512Vbmi;
+use crate::simd::prefetch;
 
 /// Keys of a tile.
 const KEYS: usize = 128;
@@ -61,21 +62,32 @@ pub(super) fn packed_len(keys: usize, depth: usize) -> usize {
 /// Packs all keys and values of one head.
 pub(super) fn pack<E: Compute>(k: &Head<'_, E>, v: &Head<'_, E>, to: &mut [f32]) {
     let (for_k, for_v) = to.split_at_mut(layout(k.rows, k.depth)[0]);
-    for (group, to) in for_k.chunks_exact_mut(words(k.depth) * SIDE).enumerate() {
-        let (to, zeros) = to.as_chunks_mut::<SIDE>().0.split_at_mut(k.depth.div_ceil(2));
-        k.pack_rows::<Avx512Vbmi, SIDE>(group * SIDE, to);
+    let groups =
+        for_k.chunks_exact_mut(words(k.depth) * SIDE).zip(for_v.chunks_exact_mut(WORDS * columns(v.depth)));
+    for ((for_k, for_v), first) in groups.zip((0..).step_by(SIDE)) {
+        prefetch_rows(k, first + SIDE);
+        prefetch_rows(v, first + SIDE);
+        let (for_k, zeros) = for_k.as_chunks_mut::<SIDE>().0.split_at_mut(k.depth.div_ceil(2));
+        k.pack_rows::<Avx512Vbmi, SIDE>(first, for_k);
         zeros.fill([0.0; SIDE]);
+        for (word, to) in for_v.chunks_exact_mut(columns(v.depth)).enumerate() {
+            let rows = first + first_key(word)..v.rows;
+            for (i, to) in to.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                *to = v.pairs(rows.clone(), 8 * i);
+            }
+            // Weights, which are integers on their way, cannot tell of a NaN.
+            if !rows.take(2).all(|row| is_finite(k.row(row))) {
+                to.fill(f32::NAN);
+            }
+            to[v.depth] = Avx512Vbmi::ONES;
+        }
     }
-    for (word, to) in for_v.chunks_exact_mut(columns(v.depth)).enumerate() {
-        let rows = word / WORDS * SIDE + first_key(word % WORDS)..v.rows;
-        for (i, to) in to.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            *to = v.pairs(rows.clone(), 8 * i);
-        }
-        // Weights, which are integers on their way, cannot tell of a NaN.
-        if !rows.take(2).all(|row| is_finite(k.row(row))) {
-            to.fill(f32::NAN);
-        }
-        to[v.depth] = Avx512Vbmi::ONES;
+}
+
+/// Begins to bring [`SIDE`] rows, which lie too far apart for the machine to guess.
+fn prefetch_rows<E: Compute>(head: &Head<'_, E>, first: usize) {
+    for row in first..head.rows.min(first + SIDE) {
+        prefetch(head.row(row));
     }
 }
 
@@ -95,6 +107,7 @@ pub(super) fn attend<E: Compute>(q: &Head<'_, E>, keys: usize, packed: &[f32], m
         // SAFETY: asserted.
         let _tiles = unsafe { Tiles::new() };
         for rows in tiles(q.rows, SIDE) {
+            prefetch_rows(q, rows.end);
             for (row, to) in rows.zip(queries.chunks_exact_mut(words)) {
                 let (to, zeros) = bytemuck::cast_slice_mut(to).split_at_mut(q.depth);
                 to.copy_from_slice(q.row(row));
