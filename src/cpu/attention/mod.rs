@@ -34,6 +34,8 @@ use pack::{Head, pack, packed_len, packed_tiles};
 const PACKING_FLOPS: u64 = 32;
 /// Queries of a chunk.
 const CHUNK: usize = 256;
+/// Bytes of keys and values that stay in a second cache while all heads of a chunk pass by.
+const FEW_KEYS: usize = 512 << 10;
 
 /// Room for all keys and values, packed.
 pub(super) fn scratch<E: Compute>(
@@ -137,10 +139,12 @@ fn cut<E: Compute>(
 
     let (packed, chunks) = (packed.data(), queries.div_ceil(CHUNK));
     let y = Output::new(y.data_mut());
-    // Tasks of a head are neighbours, so that its keys and values are read from memory once.
+    // Neighbours share what takes longer to read and write again: the keys and values of a head, or else rows of queries.
+    let few_keys = op.heads * packed_len * size_of::<f32>() <= FEW_KEYS;
     share(items * op.heads * chunks, op.flops(), |task| {
-        let (head, first) = (task / chunks, task % chunks * CHUNK);
-        let (n, h) = (head / op.heads, head % op.heads);
+        let (n, task) = (task / (op.heads * chunks), task % (op.heads * chunks));
+        let (h, chunk) = if few_keys { (task % op.heads, task / op.heads) } else { (task / chunks, task % chunks) };
+        let (head, first) = (n * op.heads + h, chunk * CHUNK);
         let rows = n * queries + first..n * queries + queries.min(first + CHUNK);
         let q = Head::new(&op.q, rows.clone(), h, depth);
         let y = OutputRows { y: &y, rows, channels: op.channels, first: h * depth, depth };
