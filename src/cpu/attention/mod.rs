@@ -143,7 +143,8 @@ fn cut<E: Compute>(
     let few_keys = op.heads * packed_len * size_of::<f32>() <= FEW_KEYS;
     share(items * op.heads * chunks, op.flops(), |task| {
         let (n, task) = (task / (op.heads * chunks), task % (op.heads * chunks));
-        let (h, chunk) = if few_keys { (task % op.heads, task / op.heads) } else { (task / chunks, task % chunks) };
+        let (h, chunk) =
+            if few_keys { (task % op.heads, task / op.heads) } else { (task / chunks, task % chunks) };
         let (head, first) = (n * op.heads + h, chunk * CHUNK);
         let rows = n * queries + first..n * queries + queries.min(first + CHUNK);
         let q = Head::new(&op.q, rows.clone(), h, depth);
