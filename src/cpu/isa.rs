@@ -18,7 +18,8 @@ pub enum Isa {
     Avx512,
     /// AVX-512F with the dot product of bf16 pairs (`vdpbf16ps`); f32 is as in [`Isa::Avx512`].
     Avx512Bf16,
-    /// AVX-512 with AMX's tiles of bf16 (`tdpbf16ps`), where Linux lets a process use them; f32 is as in [`Isa::Avx512`].
+    /// AVX-512 with permutations of bytes and AMX's tiles of bf16 (`tdpbf16ps`), where Linux lets a process use them; f32 is
+    /// as in [`Isa::Avx512`].
     Amx,
 }
 
