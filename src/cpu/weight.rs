@@ -73,7 +73,7 @@ impl<E: Compute> PackedWeight<E> {
     }
 
     /// Weights of an output as they are stored.
-    fn stride(&self) -> usize {
+    pub(super) fn stride(&self) -> usize {
         self.taps() * self.stored_inputs()
     }
 

@@ -10,10 +10,9 @@
 //!
 //! Tried and lost, on two cores of an Emerald Rapids: keys as rows, as vectors have it, as fast with 4,096 keys of 40 and
 //! half as fast with 256 of 160, for all that is packed then; 256 keys at a time, no faster; powers by a polynomial in f32,
-//! twice the instructions of `weigh`. In a loop of nothing else:
-//! weights of one block of queries between products of another, which gains less than it costs to read, for while tiles are
-//! multiplied, and some 250 cycles longer, arithmetic of 512 bits has one port instead of two; queries that stay in tiles;
-//! scores that lie tile by tile.
+//! twice the instructions of `weigh`. In a loop of nothing else: weights of one block of queries between products of
+//! another, which gains less than it costs to read, for while tiles are multiplied, and some 250 cycles longer, arithmetic
+//! of 512 bits has one port instead of two; queries that stay in tiles; scores that lie tile by tile.
 
 use std::arch::x86_64::*;
 
@@ -92,6 +91,7 @@ fn prefetch_rows<E: Compute>(head: &Head<'_, E>, first: usize) {
     }
 }
 
+/// Looks at all of a row, for a loop that may end early does not vectorise.
 fn is_finite<E: Compute>(row: &[E]) -> bool {
     row.iter().fold(true, |finite, value| finite & value.widen().is_finite())
 }

@@ -138,11 +138,12 @@ fn cut<E: Compute>(
     });
 
     let (packed, chunks) = (packed.data(), queries.div_ceil(CHUNK));
+    let of_item = op.heads * chunks;
     let y = Output::new(y.data_mut());
     // Neighbours share what takes longer to read and write again: the keys and values of a head, or else rows of queries.
     let few_keys = op.heads * packed_len * size_of::<f32>() <= FEW_KEYS;
-    share(items * op.heads * chunks, op.flops(), |task| {
-        let (n, task) = (task / (op.heads * chunks), task % (op.heads * chunks));
+    share(items * of_item, op.flops(), |task| {
+        let (n, task) = (task / of_item, task % of_item);
         let (h, chunk) =
             if few_keys { (task % op.heads, task / op.heads) } else { (task / chunks, task % chunks) };
         let (head, first) = (n * op.heads + h, chunk * CHUNK);

@@ -1,4 +1,4 @@
-//! AVX2 with FMA; AVX-512; AVX-512 with products of bf16, and with permutations of bytes.
+//! AVX2 with FMA; AVX-512; AVX-512 with products of bf16, and those with permutations of bytes.
 
 use std::arch::x86_64::*;
 
@@ -89,14 +89,24 @@ macro_rules! avx512 {
 
 avx512! { Avx512, "avx512f", ["avx512f"], 1 in a word, ones 1.0; }
 
-avx512! {
-    Avx512Bf16, "avx512f,avx512bw,avx512dq,avx512bf16", ["avx512f", "avx512bw", "avx512dq", "avx512bf16"], 2 in a word, ones f32::from_bits(0x3F80_3F80);
-    dot(a, b, c) _mm512_dpbf16_ps(c, pairs(a), pairs(b));
-    join(first, second) interleave(_mm512_cvtne2ps_pbh(second, first));
+macro_rules! avx512_bf16 {
+    ($name:ident, $enable:literal, $features:tt) => {
+        avx512! {
+            $name, $enable, $features, 2 in a word, ones f32::from_bits(0x3F80_3F80);
+            dot(a, b, c) _mm512_dpbf16_ps(c, pairs(a), pairs(b));
+            join(first, second) interleave(_mm512_cvtne2ps_pbh(second, first));
+        }
+    };
 }
 
-avx512! {
-    Avx512Vbmi, "avx512f,avx512bw,avx512dq,avx512vbmi", ["avx512f", "avx512bw", "avx512dq", "avx512vbmi"], 2 in a word, ones Avx512Bf16::ONES;
+avx512_bf16! {
+    Avx512Bf16, "avx512f,avx512bw,avx512dq,avx512bf16", ["avx512f", "avx512bw", "avx512dq", "avx512bf16"]
+}
+
+avx512_bf16! {
+    Avx512Vbmi,
+    "avx512f,avx512bw,avx512dq,avx512bf16,avx512vbmi",
+    ["avx512f", "avx512bw", "avx512dq", "avx512bf16", "avx512vbmi"]
 }
 
 /// The bits of words.

@@ -60,8 +60,7 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
             }
             None => self.rows.all().expect("room where terms do not lie one after the other"),
         };
-        let of_span =
-            self.weight.taps() * self.weight.stored_inputs() * GROUPS * self.kernel.span * size_of::<E>();
+        let of_span = self.weight.stride() * GROUPS * self.kernel.span * size_of::<E>();
         let tasks = TASKS * rayon::current_num_threads();
         let cut = Cut { rows: BLOCK, tile: SIDE, spans: WEIGHTS / of_span, tasks };
         self.share(height, &cut, |rows, columns| {
