@@ -81,18 +81,19 @@ fn fused(repeats: usize) -> u64 {
     (2 * repeats * SUMS * 4) as u64
 }
 
-/// The same with products of bf16, of tiles or of pairs, where the machine has them, and in f32 where it has not.
+/// The same with products of bf16, of tiles or of pairs, where the CPU backend uses them, and in f32 where it does not.
 fn dots(repeats: usize) -> u64 {
     #[cfg(target_arch = "x86_64")]
     {
-        if Isa::best() == Isa::Amx {
+        match Isa::best() {
             // SAFETY: the machine has the instructions.
-            return unsafe { x86::tiles(repeats) };
-        }
-        if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512f") {
-            // SAFETY: the machine has the instructions.
-            unsafe { x86::dots(repeats) };
-            return (4 * repeats * SUMS * 16) as u64;
+            Isa::Amx => return unsafe { x86::tiles(repeats) },
+            Isa::Avx512Bf16 => {
+                // SAFETY: as before.
+                unsafe { x86::dots(repeats) };
+                return (4 * repeats * SUMS * 16) as u64;
+            }
+            _ => {}
         }
     }
     fused(repeats)
