@@ -1,5 +1,7 @@
 //! What a loop tells caches and the system about memory that it will need, or will not.
 
+use std::ops::Range;
+
 /// Copies values past the caches that are not read again soon: they push out no others, and memory need not be read to
 /// be written. Other threads may read them once this is dropped.
 pub(crate) struct PastCaches(());
@@ -41,21 +43,76 @@ impl Drop for PastCaches {
     }
 }
 
+/// What caches take from memory at once.
+const LINE: usize = 64;
+
 /// Begins to bring `values` into the second nearest cache.
 #[inline(always)]
 pub(crate) fn prefetch<T>(values: &[T]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        const LINE: usize = 64;
-        let line = LINE / size_of::<T>().clamp(1, LINE);
-        for line in values.chunks(line) {
-            // SAFETY: a prefetch reads nothing that could be seen, and the address is that of a value.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    let mut ahead = Ahead::<1>::new();
+    ahead.want(values);
+    ahead.ask(ahead.lines);
+}
+
+/// Memory that will be needed, in `N` pieces at most, to be asked for little by little while something else is computed: a
+/// processor waits for some 16 lines at once, and lets what follows wait behind them.
+pub(crate) struct Ahead<const N: usize> {
+    pieces: [Range<*const u8>; N],
+    count: usize,
+    /// The first piece that was not asked for to its end.
+    next: usize,
+    /// Lines of all pieces.
+    lines: usize,
+}
+
+impl<const N: usize> Ahead<N> {
+    /// No memory.
+    pub(crate) fn new() -> Self {
+        Ahead { pieces: [const { std::ptr::null()..std::ptr::null() }; N], count: 0, next: 0, lines: 0 }
+    }
+
+    /// Adds `values`, if there is room for a piece.
+    #[inline(always)]
+    pub(crate) fn want<T>(&mut self, values: &[T]) {
+        if values.is_empty() || self.count == N {
+            return;
+        }
+        let Range { start, end } = values.as_ptr_range();
+        let start = start.cast::<u8>();
+        let piece = start.wrapping_sub(start.addr() % LINE)..end.cast();
+        self.lines += (piece.end.addr() - piece.start.addr()).div_ceil(LINE);
+        self.pieces[self.count] = piece;
+        self.count += 1;
+    }
+
+    /// Lines of all that was added.
+    pub(crate) fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// Begins to bring the next `lines` into the second nearest cache, or as many as are left.
+    #[inline(always)]
+    pub(crate) fn ask(&mut self, lines: usize) {
+        let mut left = lines;
+        while left > 0 {
+            let Some(piece) = self.pieces[..self.count].get_mut(self.next) else { return };
+            let lines = left.min((piece.end.addr() - piece.start.addr()).div_ceil(LINE));
+            let after = piece.start.wrapping_add(lines * LINE);
+            let mut line = piece.start;
+            while line < after {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: a prefetch reads nothing that could be seen, whatever the address.
+                unsafe {
+                    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                    _mm_prefetch::<_MM_HINT_T0>(line.cast());
+                }
+                line = line.wrapping_add(LINE);
+            }
+            piece.start = after;
+            self.next += usize::from(after >= piece.end);
+            left -= lines;
         }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
 }
 
 /// Asks for large pages behind `memory`, which is yet to be written: so that it takes fewer of them, each of which has to

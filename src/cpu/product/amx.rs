@@ -108,7 +108,7 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
     ) {
         let stride = GROUPS * self.span;
         let rows = [0, strips.len() - 1].map(|s| terms.of(self.rows, &strips[s], part).as_ptr().cast());
-        for &Panel { weights, width, first } in span.panels() {
+        for &Panel { weights, width, first, .. } in span.panels() {
             let steps = part.terms.len().div_ceil(STEP);
             let operands = Operands {
                 rows,

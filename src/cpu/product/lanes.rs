@@ -72,7 +72,7 @@ macro_rules! lanes {
                 unsafe { $multiply_add }
             }
             #[target_feature(enable = $features)]
-            unsafe fn tile<const R: usize, const V: usize>(job: &super::tile::Job<'_, $row, $element>) {
+            unsafe fn tile<const R: usize, const V: usize>(job: super::tile::Job<'_, $row, $element>) {
                 // SAFETY: as above.
                 unsafe { super::tile::tile::<Self, R, V>(job) }
             }

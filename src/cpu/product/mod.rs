@@ -27,13 +27,13 @@ use std::ops::Range;
 use half::bf16;
 
 pub(super) use tile::Kernel;
-use tile::{Job, Multiply, ROWS, Run};
+use tile::{Job, Multiply, PIECES, ROWS, Run};
 
 use super::threads::{share, tiles, with_scratch};
 use super::{Compute, Isa, PackedWeight};
 use crate::error::Result;
 use crate::pool::{HostMemory, Pool, PooledTensor};
-use crate::simd::{prefetch, vectorised};
+use crate::simd::{Ahead, vectorised};
 
 pub(super) fn kernel_f32(isa: Isa) -> Kernel<f32> {
     match isa {
@@ -241,6 +241,17 @@ struct Panel<'a, E> {
     width: usize,
     /// Where its sums begin in a row of sums.
     first: usize,
+    /// The weights of the one in its place in the task's next span, if there is one.
+    next: &'a [E],
+}
+
+impl<'a, E: Compute> Panel<'a, E> {
+    /// The weights that will be wanted when those of a part are not any more.
+    fn ahead(&self, part: &Part, stored_inputs: usize) -> &'a [E] {
+        let len = part.taps.len() * part.terms.len().min(stored_inputs) * self.width;
+        let ahead = if part.last { self.next } else { &self.weights[part.first * self.width + len..] };
+        &ahead[..ahead.len().min(len)]
+    }
 }
 
 impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<'_, E, R, F, GROUPS> {
@@ -268,15 +279,17 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
     /// Columns, a span at a time.
     fn spans_of(&self, columns: &Range<usize>) -> impl Iterator<Item = Span<'_, E, GROUPS>> {
         let first = columns.start;
+        let end = columns.end;
         tiles(columns.len(), self.kernel.span)
-            .map(move |span| self.span_of(first + span.start..first + span.end, span.start == 0))
+            .map(move |span| self.span_of(first + span.start..first + span.end, span.start == 0, end))
     }
 
-    fn span_of(&self, columns: Range<usize>, fresh: bool) -> Span<'_, E, GROUPS> {
+    /// A span of a task whose columns end at `end`.
+    fn span_of(&self, columns: Range<usize>, fresh: bool, end: usize) -> Span<'_, E, GROUPS> {
         let panel = self.kernel.panel;
         let mut span = Span {
             columns: columns.clone(),
-            panels: [Panel { weights: &[], width: 0, first: 0 }; PANELS],
+            panels: [Panel { weights: &[], width: 0, first: 0, next: &[] }; PANELS],
             count: 0,
             firsts: [0; GROUPS],
             fresh,
@@ -286,7 +299,9 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
             span.firsts[g] = g * self.span + start % panel;
             for (i, output) in (start / panel * panel..group + columns.end).step_by(panel).enumerate() {
                 let (weights, width) = self.weight.panel(output);
-                span.panels[span.count] = Panel { weights, width, first: g * self.span + i * panel };
+                let next = output + self.kernel.span;
+                let next = if next < group + end { self.weight.panel(next).0 } else { &[] };
+                span.panels[span.count] = Panel { weights, width, first: g * self.span + i * panel, next };
                 span.count += 1;
             }
         }
@@ -337,6 +352,7 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
         step: usize,
     ) {
         let (inputs, zeros) = (self.weight.inputs(), self.weight.zeros());
+        let count = block.len().div_ceil(ROWS);
         let mut row = self.rows.row(block.start);
         for (i, first) in block.clone().step_by(ROWS).enumerate() {
             let tile = first..block.end.min(first + ROWS);
@@ -348,20 +364,27 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
                 }
                 row = self.rows.next(row);
             }
-            if span.fresh {
-                self.prefetch_rows(row, ROWS.min(block.end - tile.end), part);
-            }
+            let mut ahead = Ahead::new();
             if part.last {
-                self.prefetch_columns(tile.clone(), &span.columns);
+                self.want_columns(tile.clone(), &span.columns, &mut ahead);
+            }
+            if span.fresh {
+                self.want_rows(row, ROWS.min(block.end - tile.end), part, &mut ahead);
+            }
+            for panel in span.panels() {
+                let weights = panel.ahead(part, self.weight.stored_inputs());
+                let [from, to] = [i, i + 1].map(|i| weights.len() * i / count);
+                ahead.want(&weights[from..to]);
             }
             let sums = &mut sums[i * step..];
             let starts = &starts[..part.taps.len()];
             match self.kernel.run {
-                Run::Vectors(run) => self.multiply(run, starts, tile.len(), span, part, sums),
+                Run::Vectors(run) => self.multiply(run, starts, tile.len(), span, part, sums, &mut ahead),
                 Run::Widened(run) => {
                     // SAFETY: each start has its terms after it, by the slice that it was taken from.
                     let starts = unsafe { widen_rows(starts, tile.len(), part.terms.len(), widened) };
-                    self.multiply(run, &starts[..part.taps.len()], tile.len(), span, part, sums);
+                    let starts = &starts[..part.taps.len()];
+                    self.multiply(run, starts, tile.len(), span, part, sums, &mut ahead);
                 }
                 #[cfg(target_arch = "x86_64")]
                 Run::Tiles => unreachable!("AMX takes whole blocks"),
@@ -381,9 +404,11 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
         span: &Span<'_, E, GROUPS>,
         part: &Part,
         sums: &mut [f32],
+        ahead: &mut Ahead<PIECES>,
     ) {
         let stride = GROUPS * self.span;
-        for &Panel { weights, width, first } in span.panels() {
+        let lines = ahead.lines().div_ceil(span.count);
+        for &Panel { weights, width, first, .. } in span.panels() {
             let weights = &weights[part.first * width..];
             let sums = &mut sums[first..][..(rows - 1) * stride + width];
             let job = Job {
@@ -393,11 +418,13 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
                 sums: sums.as_mut_ptr(),
                 stride,
                 add: part.adds(),
+                ahead,
+                lines,
             };
             // SAFETY: a weight is packed for instructions that the machine has. Each start has its terms after it, by the
             // slice that it was taken from. The panel holds the weights of all terms of all taps, and those of this part
             // are among them. The sums' slice ends where the last row's do.
-            unsafe { run(rows, width / self.kernel.lanes, &job) };
+            unsafe { run(rows, width / self.kernel.lanes, job) };
         }
     }
 
@@ -418,21 +445,21 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
         );
     }
 
-    /// Begins to bring what a tile's columns will be read from and written to.
-    fn prefetch_columns(&self, tile: Range<usize>, columns: &Range<usize>) {
+    /// Adds what a tile's columns will be read from and written to.
+    fn want_columns(&self, tile: Range<usize>, columns: &Range<usize>, ahead: &mut Ahead<PIECES>) {
         for row in tile {
-            prefetch(self.of_y(row, columns));
-            prefetch(self.finish.reads(row, columns.clone()));
+            ahead.want(self.of_y(row, columns));
+            ahead.want(self.finish.reads(row, columns.clone()));
         }
     }
 
-    /// Begins to bring the terms of some rows.
-    fn prefetch_rows(&self, mut row: R::Row, count: usize, part: &Part) {
+    /// Adds the terms of some rows.
+    fn want_rows(&self, mut row: R::Row, count: usize, part: &Part, ahead: &mut Ahead<PIECES>) {
         for _ in 0..count {
             part.taps
                 .clone()
                 .flat_map(|tap| self.rows.seen(row, tap))
-                .for_each(|seen| prefetch(&seen[part.terms.clone()]));
+                .for_each(|seen| ahead.want(&seen[part.terms.clone()]));
             row = self.rows.next(row);
         }
     }
@@ -492,10 +519,11 @@ pub(super) fn multiply(
         assert_eq!(x.len(), rows * terms, "whole rows");
         let starts = std::array::from_fn(|r| x[r.min(rows - 1) * terms..].as_ptr());
         let (starts, sums) = (&[starts], sums[..(rows - 1) * stride + kernel.panel].as_mut_ptr());
-        let job = Job { starts, terms, weights: weights.as_ptr(), sums, stride, add };
+        let ahead = &mut Ahead::new();
+        let job = Job { starts, terms, weights: weights.as_ptr(), sums, stride, add, ahead, lines: 0 };
         // SAFETY: the caller's promise of the instructions; each row has its terms, the weights are those of as many, and
         // the sums' slice ends where the last row's do.
-        unsafe { run(rows, kernel.panel / kernel.lanes, &job) };
+        unsafe { run(rows, kernel.panel / kernel.lanes, job) };
     }
 }
 

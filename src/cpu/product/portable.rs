@@ -77,7 +77,7 @@ macro_rules! lanes {
                 }
                 sums
             }
-            unsafe fn tile<const R: usize, const V: usize>(job: &Job<'_, f32, $element>) {
+            unsafe fn tile<const R: usize, const V: usize>(job: Job<'_, f32, $element>) {
                 // SAFETY: as above.
                 unsafe { tile::<Self, R, V>(job) }
             }

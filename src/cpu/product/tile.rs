@@ -12,10 +12,16 @@
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::super::Compute;
+use crate::simd::Ahead;
 
 /// Rows of a tile, at most. With four vectors of columns their sums take 24 registers of AVX-512's 32, with two 12 of
 /// AVX2's 16; what is left holds the weights and a broadcast.
 pub(in super::super) const ROWS: usize = 6;
+
+/// Terms between which a tile asks for what will be needed.
+const TURN: usize = 16;
+/// Pieces of that, at most.
+pub(in super::super) const PIECES: usize = 64;
 
 /// Vector arithmetic on sums of products, and what it wants of a packed weight's layout.
 pub(super) trait Lanes {
@@ -52,7 +58,7 @@ pub(super) trait Lanes {
     unsafe fn multiply_add(sums: Self::Sums, a: Self::Terms, b: Self::Terms) -> Self::Sums;
 
     /// [`tile`], compiled for the instruction set.
-    unsafe fn tile<const R: usize, const V: usize>(job: &Job<'_, Self::Row, Self::Element>);
+    unsafe fn tile<const R: usize, const V: usize>(job: Job<'_, Self::Row, Self::Element>);
 }
 
 /// What a tile is computed from.
@@ -68,6 +74,17 @@ pub(in super::super) struct Job<'a, X, E> {
     pub(in super::super) stride: usize,
     /// Whether they hold what earlier terms came to.
     pub(in super::super) add: bool,
+    /// What will be needed after this.
+    pub(in super::super) ahead: &'a mut Ahead<PIECES>,
+    /// How many lines of that are asked for on the way.
+    pub(in super::super) lines: usize,
+}
+
+impl<X, E> Job<'_, X, E> {
+    /// In how many turns a tile asks for what is ahead.
+    fn turns(&self) -> usize {
+        self.starts.len() * self.terms.div_ceil(TURN)
+    }
 }
 
 /// Computes `R` rows of `V` vectors of columns.
@@ -75,7 +92,8 @@ pub(in super::super) struct Job<'a, X, E> {
 /// # Safety
 /// As the functions of [`Lanes`], for everything that `job` points to.
 #[inline(always)]
-pub(super) unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: &Job<'_, L::Row, L::Element>) {
+pub(super) unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: Job<'_, L::Row, L::Element>) {
+    let lines = job.lines.div_ceil(job.turns());
     // SAFETY: the caller's.
     unsafe {
         if job.add {
@@ -90,11 +108,14 @@ pub(super) unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: &Job<'_
         let mut weights = job.weights;
         for &starts in job.starts {
             let whole = job.terms - job.terms % L::DEPTH;
-            for k in (0..whole).step_by(L::DEPTH) {
-                step::<L, R, V>(&mut sums, weights, L::PARTS, |r, part| {
-                    L::broadcast(starts[r].add(k + part))
-                });
-                weights = weights.add(V * L::LANES * L::DEPTH);
+            for first in (0..whole).step_by(TURN) {
+                job.ahead.ask(lines);
+                for k in (first..whole.min(first + TURN)).step_by(L::DEPTH) {
+                    step::<L, R, V>(&mut sums, weights, L::PARTS, |r, part| {
+                        L::broadcast(starts[r].add(k + part))
+                    });
+                    weights = weights.add(V * L::LANES * L::DEPTH);
+                }
             }
             if whole < job.terms {
                 step::<L, R, V>(&mut sums, weights, 1, |r, _| L::broadcast_last(starts[r].add(whole)));
@@ -168,7 +189,7 @@ pub(super) enum Run<E> {
 
 /// Computes so many rows, at most [`ROWS`], of so many vectors of a panel. Unsafe, for the machine has to have the
 /// instruction set, and `job` to point to what it says for that many.
-pub(super) type Multiply<X, E> = unsafe fn(usize, usize, &Job<'_, X, E>);
+pub(super) type Multiply<X, E> = unsafe fn(usize, usize, Job<'_, X, E>);
 
 impl<E> Kernel<E> {
     /// Of vectors that multiply what rows hold.
@@ -194,7 +215,7 @@ impl<E> Kernel<E> {
 
 /// # Safety
 /// As of [`Multiply`].
-unsafe fn run<L: Lanes>(rows: usize, vectors: usize, job: &Job<'_, L::Row, L::Element>) {
+unsafe fn run<L: Lanes>(rows: usize, vectors: usize, job: Job<'_, L::Row, L::Element>) {
     // SAFETY: the caller's.
     unsafe {
         match (rows, vectors) {
