@@ -49,8 +49,10 @@ const CHANNELS: usize = 80;
 const PARTS: usize = 4;
 /// Outputs that share a task's transformed patches, at most.
 const COLUMNS: usize = 128;
-/// Values that are transformed side by side.
-const LANES: usize = 8;
+/// Values that are transformed side by side: a vector of what products are made by, but no fewer than eight.
+fn lanes(kernel: &Kernel<f32>) -> usize {
+    kernel.lanes.max(8)
+}
 
 /// Whether a convolution is one that this is for: 3x3, with so many channels that the transforms pay, and pixels of an
 /// output of these `extents` in more than half of what its patches give. With fewer, or of fewer channels, plain code
@@ -58,10 +60,11 @@ const LANES: usize = 8;
 pub(super) fn takes<E: Compute>(weight: &PackedWeight<E>, extents: [usize; 2]) -> bool {
     const FEWEST: usize = 64;
     let (inputs, outputs, panel) = (weight.inputs(), weight.outputs(), weight.kernel().panel);
-    let wide = inputs >= FEWEST && inputs.is_multiple_of(LANES) && outputs.is_multiple_of(panel);
+    let kernel = kernel_f32(weight.isa());
+    let wide = inputs >= FEWEST && inputs.is_multiple_of(lanes(&kernel)) && outputs.is_multiple_of(panel);
     let given = extents.map(|extent| extent.next_multiple_of(INNER));
     let full = 2 * extents.iter().product::<usize>() > given.iter().product();
-    let fits = panel == kernel_f32(weight.isa()).panel && panel.is_multiple_of(LANES);
+    let fits = panel == kernel.panel && panel.is_multiple_of(lanes(&kernel));
     // Products in bf16 eight times as fast as those in f32 gain more.
     let outrun = E::DTYPE == DType::BF16 && weight.isa() == Isa::Amx;
     *weight.shape() == [outputs, 3, 3, inputs] && wide && full && fits && !outrun
@@ -91,9 +94,10 @@ pub(super) fn winograd<E: Compute>(
     let group = outputs.div_ceil(tasks.div_ceil(blocks)).next_multiple_of(kernel.panel);
     let work = 2 * (PLACES * all * inputs * outputs) as u64;
     let of = Convolution { weight, kernel, patches, extents, epilogue, output: Output::new(y) };
-    share(outputs.div_ceil(group) * blocks, work, |task| {
-        let (column, patch) = (task / blocks * group, task % blocks * block_patches);
-        of.task(column..outputs.min(column + group), patch..all.min(patch + block_patches));
+    let task = if lanes(&kernel) == 16 { Convolution::task::<16> } else { Convolution::task::<8> };
+    share(outputs.div_ceil(group) * blocks, work, |i| {
+        let (column, patch) = (i / blocks * group, i % blocks * block_patches);
+        task(&of, column..outputs.min(column + group), patch..all.min(patch + block_patches));
     });
 }
 
@@ -109,9 +113,9 @@ struct Convolution<'a, E: Compute> {
 
 impl<E: Compute> Convolution<'_, E> {
     /// Computes some columns, whole panels, of what a block of patches gives.
-    fn task(&self, columns: Range<usize>, block: Range<usize>) {
+    fn task<const N: usize>(&self, columns: Range<usize>, block: Range<usize>) {
         let (inputs, panel, width) = (self.weight.inputs(), self.kernel.panel, columns.len());
-        let most = inputs.div_ceil(inputs.div_ceil(CHANNELS).max(PARTS)).next_multiple_of(LANES);
+        let most = inputs.div_ceil(inputs.div_ceil(CHANNELS).max(PARTS)).next_multiple_of(N);
         let places = [block.len() * most, most * panel, block.len() * width].map(place);
         let sizes = places.map(|place| PLACES * place);
         with_scratch(sizes.iter().sum::<usize>() + INNER * INNER * width, |scratch| {
@@ -120,9 +124,9 @@ impl<E: Compute> Convolution<'_, E> {
             let (sums, pixels) = scratch.split_at_mut(sizes[2]);
             for channels in tiles(inputs, most) {
                 let zeros = self.weight.zeros();
-                transform_patches(self.patches, zeros, &block, &channels, of_patches, places[0]);
+                transform_patches::<_, N>(self.patches, zeros, &block, &channels, of_patches, places[0]);
                 for first in columns.clone().step_by(panel) {
-                    transform_weights(self.weight, first, &channels, of_weights, places[1]);
+                    transform_weights::<_, N>(self.weight, first, &channels, of_weights, places[1]);
                     let x = of_patches.chunks_exact(places[0]);
                     let weights = of_weights.chunks_exact(places[1]);
                     let sums = sums.chunks_exact_mut(places[2]);
@@ -134,12 +138,12 @@ impl<E: Compute> Convolution<'_, E> {
                     }
                 }
             }
-            self.finish(&columns, block, sums, places[2], pixels);
+            self.finish::<N>(&columns, block, sums, places[2], pixels);
         });
     }
 
     /// Writes what the sums of a block's patches become; `pixels` has room for those of one.
-    fn finish(
+    fn finish<const N: usize>(
         &self,
         columns: &Range<usize>,
         block: Range<usize>,
@@ -158,7 +162,7 @@ impl<E: Compute> Convolution<'_, E> {
                             prefetch(self.epilogue.reads(row, columns.clone()));
                         }
                     }
-                    transform_sums(&sums[at * width..], place, width, pixels);
+                    transform_sums::<N>(&sums[at * width..], place, width, pixels);
                     for (row, sums) in self.rows(patch).zip(pixels.chunks_exact(width)) {
                         if let Some(row) = row {
                             self.epilogue.finish(row, columns.clone(), sums, self.of_y(row, columns));
@@ -189,7 +193,7 @@ impl<E: Compute> Convolution<'_, E> {
 }
 
 /// `B' d B` of some `channels` of a block of patches: for every place, patches by channels.
-fn transform_patches<E: Compute>(
+fn transform_patches<E: Compute, const N: usize>(
     patches: &Pixels<'_, E>,
     zeros: &[E],
     block: &Range<usize>,
@@ -216,11 +220,11 @@ fn transform_patches<E: Compute>(
                     }
                 }
                 let to = to[at * channels.len()..][..(PLACES - 1) * place + channels.len()].as_mut_ptr();
-                for c in (0..channels.len()).step_by(LANES) {
-                    // SAFETY: as many channels, a multiple of `LANES`, lie at each pointer, by the slices that they are
+                for c in (0..channels.len()).step_by(N) {
+                    // SAFETY: as many channels, a multiple of `N`, lie at each pointer, by the slices that they are
                     // from, and at each place of `to`.
                     unsafe {
-                        let mut columns = [[Lanes::ZERO; SIDE]; SIDE];
+                        let mut columns = [[Lanes::<N>::ZERO; SIDE]; SIDE];
                         for j in 0..SIDE {
                             let d = |i: usize| Lanes::load(seen[SIDE * i + j].add(c));
                             columns[j] = of_data([d(0), d(1), d(2), d(3), d(4), d(5)]);
@@ -240,7 +244,7 @@ fn transform_patches<E: Compute>(
 }
 
 /// `G g G'` of some `channels` of the panel that begins with output `first`: for every place, channels by outputs.
-fn transform_weights<E: Compute>(
+fn transform_weights<E: Compute, const N: usize>(
     weight: &PackedWeight<E>,
     first: usize,
     channels: &Range<usize>,
@@ -263,11 +267,11 @@ fn transform_weights<E: Compute>(
                 // As many streams as there are taps are more than a processor foresees.
                 let ahead = (within + AHEAD) * width..(within + AHEAD + 1) * width;
                 taps.iter().filter_map(|tap| tap.get(ahead.clone())).for_each(prefetch);
-                for lane in (0..width).step_by(LANES) {
+                for lane in (0..width).step_by(N) {
                     let of_tap = |tap: usize| Lanes(E::unpack(&taps[tap][lane * depth..], within));
-                    // SAFETY: as many lanes, a multiple of `LANES`, lie at each place of `to`.
+                    // SAFETY: as many lanes, a multiple of `N`, lie at each place of `to`.
                     unsafe {
-                        let mut columns = [[Lanes::ZERO; SIDE]; 3];
+                        let mut columns = [[Lanes::<N>::ZERO; SIDE]; 3];
                         for j in 0..3 {
                             columns[j] = of_weights([of_tap(j), of_tap(3 + j), of_tap(6 + j)]);
                         }
@@ -286,13 +290,13 @@ fn transform_weights<E: Compute>(
 
 /// `A' m A` of a patch: its sixteen pixels, each of `width` outputs.
 #[inline(always)]
-fn transform_sums(sums: &[f32], place: usize, width: usize, to: &mut [f32]) {
+fn transform_sums<const N: usize>(sums: &[f32], place: usize, width: usize, to: &mut [f32]) {
     let sums = sums[..(PLACES - 1) * place + width].as_ptr();
     let to = to[..INNER * INNER * width].as_mut_ptr();
-    for lane in (0..width).step_by(LANES) {
-        // SAFETY: so many, a multiple of `LANES`, lie at each place of `sums` and at each pixel of `to`.
+    for lane in (0..width).step_by(N) {
+        // SAFETY: so many, a multiple of `N`, lie at each place of `sums` and at each pixel of `to`.
         unsafe {
-            let mut columns = [[Lanes::ZERO; INNER]; SIDE];
+            let mut columns = [[Lanes::<N>::ZERO; INNER]; SIDE];
             for j in 0..SIDE {
                 let m = |i: usize| Lanes::load(sums.add((SIDE * i + j) * place + lane));
                 columns[j] = of_sums([m(0), m(1), m(2), m(3), m(4), m(5)]);
@@ -310,7 +314,7 @@ fn transform_sums(sums: &[f32], place: usize, width: usize, to: &mut [f32]) {
 
 /// `B'` times a column.
 #[inline(always)]
-fn of_data([a, b, c, d, e, f]: [Lanes; 6]) -> [Lanes; 6] {
+fn of_data<const N: usize>([a, b, c, d, e, f]: [Lanes<N>; 6]) -> [Lanes<N>; 6] {
     let (even, odd) = (e - c * 2.0, (d - b * 2.0) * FRAC_1_SQRT_2);
     let (even_2, odd_2) = (e - c * 0.5, (d - b * 0.5) * SQRT_2);
     [a - c * 2.5 + e, even + odd, even - odd, even_2 + odd_2, even_2 - odd_2, b - d * 2.5 + f]
@@ -318,7 +322,7 @@ fn of_data([a, b, c, d, e, f]: [Lanes; 6]) -> [Lanes; 6] {
 
 /// `G` times a column, but for the factors -2/3 and 1/6 of its rows, which `A'` has for them.
 #[inline(always)]
-fn of_weights([a, b, c]: [Lanes; 3]) -> [Lanes; 6] {
+fn of_weights<const N: usize>([a, b, c]: [Lanes<N>; 3]) -> [Lanes<N>; 6] {
     let (even, odd) = (a + c * 0.5, b * FRAC_1_SQRT_2);
     let (even_2, odd_2) = (a + c * 2.0, b * SQRT_2);
     [a, even + odd, even - odd, even_2 + odd_2, even_2 - odd_2, c]
@@ -326,7 +330,7 @@ fn of_weights([a, b, c]: [Lanes; 3]) -> [Lanes; 6] {
 
 /// `A'` times a column, with the factors of `G`.
 #[inline(always)]
-fn of_sums([a, b, c, d, e, f]: [Lanes; 6]) -> [Lanes; 4] {
+fn of_sums<const N: usize>([a, b, c, d, e, f]: [Lanes<N>; 6]) -> [Lanes<N>; 4] {
     let (even, odd) = ((b + c) * (1.0 / 3.0), (b - c) * (SQRT_2 / 6.0));
     let (even_2, odd_2) = ((d + e) * (1.0 / 6.0), (d - e) * (SQRT_2 / 6.0));
     [a - even * 2.0 + even_2, odd_2 - odd * 2.0, even_2 * 2.0 - even, odd_2 * 2.0 - odd + f]
@@ -334,19 +338,19 @@ fn of_sums([a, b, c, d, e, f]: [Lanes; 6]) -> [Lanes; 4] {
 
 /// Values side by side.
 #[derive(Clone, Copy)]
-struct Lanes([f32; LANES]);
+struct Lanes<const N: usize>([f32; N]);
 
-impl Lanes {
-    const ZERO: Self = Lanes([0.0; LANES]);
+impl<const N: usize> Lanes<N> {
+    const ZERO: Self = Lanes([0.0; N]);
 
     /// # Safety
     /// So many values are there.
     #[inline(always)]
     unsafe fn load<E: Compute>(values: *const E) -> Self {
         // SAFETY: the caller's.
-        let values = unsafe { values.cast::<[E; LANES]>().read_unaligned() };
-        let mut lanes = [0.0; LANES];
-        for lane in 0..LANES {
+        let values = unsafe { values.cast::<[E; N]>().read_unaligned() };
+        let mut lanes = [0.0; N];
+        for lane in 0..N {
             lanes[lane] = values[lane].widen();
         }
         Lanes(lanes)
@@ -357,40 +361,40 @@ impl Lanes {
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller's.
-        unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
+        unsafe { to.cast::<[f32; N]>().write_unaligned(self.0) }
     }
 }
 
-impl Add for Lanes {
+impl<const N: usize> Add for Lanes<N> {
     type Output = Self;
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        let mut lanes = [0.0; LANES];
-        for lane in 0..LANES {
+        let mut lanes = [0.0; N];
+        for lane in 0..N {
             lanes[lane] = self.0[lane] + other.0[lane];
         }
         Lanes(lanes)
     }
 }
 
-impl Sub for Lanes {
+impl<const N: usize> Sub for Lanes<N> {
     type Output = Self;
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
-        let mut lanes = [0.0; LANES];
-        for lane in 0..LANES {
+        let mut lanes = [0.0; N];
+        for lane in 0..N {
             lanes[lane] = self.0[lane] - other.0[lane];
         }
         Lanes(lanes)
     }
 }
 
-impl Mul<f32> for Lanes {
+impl<const N: usize> Mul<f32> for Lanes<N> {
     type Output = Self;
     #[inline(always)]
     fn mul(self, factor: f32) -> Self {
-        let mut lanes = [0.0; LANES];
-        for lane in 0..LANES {
+        let mut lanes = [0.0; N];
+        for lane in 0..N {
             lanes[lane] = self.0[lane] * factor;
         }
         Lanes(lanes)
