@@ -1,7 +1,5 @@
 //! What a loop tells caches and the system about memory that it will need, or will not.
 
-use std::ops::Range;
-
 /// Copies values past the caches that are not read again soon: they push out no others, and memory need not be read to
 /// be written. Other threads may read them once this is dropped.
 pub(crate) struct PastCaches(());
@@ -51,37 +49,51 @@ const LINE: usize = 64;
 pub(crate) fn prefetch<T>(values: &[T]) {
     let mut ahead = Ahead::<1>::new();
     ahead.want(values);
-    ahead.ask(ahead.lines);
+    ahead.ask(ahead.lines());
 }
 
-/// Memory that will be needed, in `N` pieces at most, to be asked for little by little while something else is computed: a
-/// processor waits for some 16 lines at once, and lets what follows wait behind them.
+/// Memory that will be needed, in at most `N` pieces, to be asked for little by little while something else is computed: a
+/// processor waits for 10 to 20 lines at once, and lets whatever follows a request for more wait too.
 pub(crate) struct Ahead<const N: usize> {
-    pieces: [Range<*const u8>; N],
+    pieces: [Piece; N],
     count: usize,
     /// The first piece that was not asked for to its end.
     next: usize,
-    /// Lines of all pieces.
+    /// Of all pieces, asked for or not.
+    lines: usize,
+}
+
+/// What was not asked for yet of some memory.
+#[derive(Clone, Copy)]
+struct Piece {
+    start: *const u8,
     lines: usize,
 }
 
 impl<const N: usize> Ahead<N> {
-    /// No memory.
     pub(crate) fn new() -> Self {
-        Ahead { pieces: [const { std::ptr::null()..std::ptr::null() }; N], count: 0, next: 0, lines: 0 }
+        Ahead { pieces: [Piece { start: std::ptr::null(), lines: 0 }; N], count: 0, next: 0, lines: 0 }
     }
 
-    /// Adds `values`, if there is room for a piece.
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        (self.count, self.next, self.lines) = (0, 0, 0);
+    }
+
+    /// Adds `values`, unless there are `N` pieces: nothing depends on it.
     #[inline(always)]
     pub(crate) fn want<T>(&mut self, values: &[T]) {
-        if values.is_empty() || self.count == N {
+        if values.is_empty() {
             return;
         }
-        let Range { start, end } = values.as_ptr_range();
-        let start = start.cast::<u8>();
-        let piece = start.wrapping_sub(start.addr() % LINE)..end.cast();
-        self.lines += (piece.end.addr() - piece.start.addr()).div_ceil(LINE);
-        self.pieces[self.count] = piece;
+        let Some(piece) = self.pieces.get_mut(self.count) else { return };
+        let start = values.as_ptr().cast::<u8>();
+        let skipped = start.addr() % LINE;
+        *piece = Piece {
+            start: start.wrapping_sub(skipped),
+            lines: (skipped + size_of_val(values)).div_ceil(LINE),
+        };
+        self.lines += piece.lines;
         self.count += 1;
     }
 
@@ -90,29 +102,34 @@ impl<const N: usize> Ahead<N> {
         self.lines
     }
 
-    /// Begins to bring the next `lines` into the second nearest cache, or as many as are left.
+    /// Begins to bring the next `lines` into the second nearest cache, or all that are left.
     #[inline(always)]
-    pub(crate) fn ask(&mut self, lines: usize) {
-        let mut left = lines;
-        while left > 0 {
+    pub(crate) fn ask(&mut self, mut lines: usize) {
+        while lines > 0 {
             let Some(piece) = self.pieces[..self.count].get_mut(self.next) else { return };
-            let lines = left.min((piece.end.addr() - piece.start.addr()).div_ceil(LINE));
-            let after = piece.start.wrapping_add(lines * LINE);
-            let mut line = piece.start;
-            while line < after {
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: a prefetch reads nothing that could be seen, whatever the address.
-                unsafe {
-                    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                    _mm_prefetch::<_MM_HINT_T0>(line.cast());
-                }
-                line = line.wrapping_add(LINE);
+            // From a copy: what is read back from memory for each line comes later than what is multiplied meanwhile.
+            let Piece { start, lines: left } = *piece;
+            let now = lines.min(left);
+            for line in 0..now {
+                prefetch_line(start.wrapping_add(line * LINE));
             }
-            piece.start = after;
-            self.next += usize::from(after >= piece.end);
-            left -= lines;
+            *piece = Piece { start: start.wrapping_add(now * LINE), lines: left - now };
+            self.next += usize::from(now == left);
+            lines -= now;
         }
     }
+}
+
+#[inline(always)]
+fn prefetch_line(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing that could be seen, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
 }
 
 /// Asks for large pages behind `memory`, which is yet to be written: so that it takes fewer of them, each of which has to

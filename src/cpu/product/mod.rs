@@ -3,14 +3,16 @@
 //! The output is cut into blocks of rows by panels of columns, which are shared over the threads. Within one, the sums
 //! over a part of the terms are computed tile by tile while the part of the panel that they need stays in cache, then
 //! those over the next part are added to them; when a tile's are whole, what follows takes them to the output while the
-//! nearest cache has them. What a tile will need of memory is asked for before the one in front of it, or the tile itself,
-//! is computed. The order of every sum depends on the weight alone, so a row has the same bits in any company.
+//! nearest cache has them. Memory that the end of a tile, the next tile or the next part will need is asked for a few lines
+//! at a time while the tile is computed. The order of every sum depends on the weight alone, so a row has the same bits in
+//! any company.
 //!
 //! Tried and lost, on two cores of a Zen 4, 8192x320x2560 in f32 at 198 GFLOP/s and 3x3 over 320 channels in bf16 at 431:
 //! one panel to a task, whose rows then come from memory anew for each (135); sums that are loaded before they are added
 //! to, rows found by division, and one tap at a time (390 in bf16); what follows for a whole block
 //! of rows at once, and memory that is not asked for (8192x320x320 with a residual in bf16, 235 instead of 290). The
-//! `gemm` crate reached 200 to 210 in f32.
+//! `gemm` crate reached 200 to 210 in f32. In f32 on a core of an Emerald Rapids at 177 in registers: all that a tile needs
+//! asked for at once, in front of it (1024x2560x640, 130 instead of 161; 256x1280x10240 with GEGLU, 134 instead of 158).
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -27,7 +29,7 @@ use std::ops::Range;
 use half::bf16;
 
 pub(super) use tile::Kernel;
-use tile::{Job, Multiply, PIECES, ROWS, Run};
+use tile::{Job, Multiply, ROWS, Run};
 
 use super::threads::{share, tiles, with_scratch};
 use super::{Compute, Isa, PackedWeight};
@@ -106,6 +108,10 @@ const TASKS: usize = 32;
 const PANELS: usize = 2 * 3;
 /// Taps that a tile takes at once, if they are so short that loading and storing its sums would show.
 const TAPS: usize = 9;
+
+/// Pieces of memory that a tile asks for, at most: rows that the next one sees, what it reads and writes itself, and
+/// weights.
+const PIECES: usize = (TAPS + 2) * ROWS + PANELS;
 
 /// What becomes of sums when they are whole.
 pub(super) trait Finish<E, const GROUPS: usize>: Sync {
@@ -246,9 +252,9 @@ struct Panel<'a, E> {
 }
 
 impl<'a, E: Compute> Panel<'a, E> {
-    /// The weights that will be wanted when those of a part are not any more.
-    fn ahead(&self, part: &Part, stored_inputs: usize) -> &'a [E] {
-        let len = part.taps.len() * part.terms.len().min(stored_inputs) * self.width;
+    /// The weights that will be wanted after those of a part.
+    fn ahead(&self, part: &Part) -> &'a [E] {
+        let len = part.taps.len() * part.terms.len() * self.width;
         let ahead = if part.last { self.next } else { &self.weights[part.first * self.width + len..] };
         &ahead[..ahead.len().min(len)]
     }
@@ -352,7 +358,8 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
         step: usize,
     ) {
         let (inputs, zeros) = (self.weight.inputs(), self.weight.zeros());
-        let count = block.len().div_ceil(ROWS);
+        let tiles = block.len().div_ceil(ROWS);
+        let mut ahead = Ahead::new();
         let mut row = self.rows.row(block.start);
         for (i, first) in block.clone().step_by(ROWS).enumerate() {
             let tile = first..block.end.min(first + ROWS);
@@ -364,7 +371,7 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
                 }
                 row = self.rows.next(row);
             }
-            let mut ahead = Ahead::new();
+            ahead.clear();
             if part.last {
                 self.want_columns(tile.clone(), &span.columns, &mut ahead);
             }
@@ -372,9 +379,9 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
                 self.want_rows(row, ROWS.min(block.end - tile.end), part, &mut ahead);
             }
             for panel in span.panels() {
-                let weights = panel.ahead(part, self.weight.stored_inputs());
-                let [from, to] = [i, i + 1].map(|i| weights.len() * i / count);
-                ahead.want(&weights[from..to]);
+                let weights = panel.ahead(part);
+                let share = weights.len().div_ceil(tiles).max(1);
+                ahead.want(weights.chunks(share).nth(i).unwrap_or_default());
             }
             let sums = &mut sums[i * step..];
             let starts = &starts[..part.taps.len()];
@@ -513,13 +520,13 @@ pub(super) fn multiply(
     add: bool,
 ) {
     let Run::Vectors(run) = kernel.run else { unreachable!("f32 is multiplied as it is, by vectors") };
-    let terms = weights.len() / kernel.panel;
+    let (terms, mut nothing) = (weights.len() / kernel.panel, Ahead::new());
     for (x, sums) in x.chunks(ROWS * terms).zip(sums.chunks_mut(ROWS * stride)) {
         let rows = x.len() / terms;
         assert_eq!(x.len(), rows * terms, "whole rows");
         let starts = std::array::from_fn(|r| x[r.min(rows - 1) * terms..].as_ptr());
         let (starts, sums) = (&[starts], sums[..(rows - 1) * stride + kernel.panel].as_mut_ptr());
-        let ahead = &mut Ahead::new();
+        let ahead = &mut nothing;
         let job = Job { starts, terms, weights: weights.as_ptr(), sums, stride, add, ahead, lines: 0 };
         // SAFETY: the caller's promise of the instructions; each row has its terms, the weights are those of as many, and
         // the sums' slice ends where the last row's do.

@@ -12,16 +12,15 @@
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::super::Compute;
+use super::PIECES;
 use crate::simd::Ahead;
 
 /// Rows of a tile, at most. With four vectors of columns their sums take 24 registers of AVX-512's 32, with two 12 of
 /// AVX2's 16; what is left holds the weights and a broadcast.
 pub(in super::super) const ROWS: usize = 6;
 
-/// Terms between which a tile asks for what will be needed.
+/// Terms between which a tile asks for memory.
 const TURN: usize = 16;
-/// Pieces of that, at most.
-pub(in super::super) const PIECES: usize = 64;
 
 /// Vector arithmetic on sums of products, and what it wants of a packed weight's layout.
 pub(super) trait Lanes {
@@ -74,17 +73,9 @@ pub(in super::super) struct Job<'a, X, E> {
     pub(in super::super) stride: usize,
     /// Whether they hold what earlier terms came to.
     pub(in super::super) add: bool,
-    /// What will be needed after this.
+    /// Memory that will be needed, of which so many lines are asked for on the way.
     pub(in super::super) ahead: &'a mut Ahead<PIECES>,
-    /// How many lines of that are asked for on the way.
     pub(in super::super) lines: usize,
-}
-
-impl<X, E> Job<'_, X, E> {
-    /// In how many turns a tile asks for what is ahead.
-    fn turns(&self) -> usize {
-        self.starts.len() * self.terms.div_ceil(TURN)
-    }
 }
 
 /// Computes `R` rows of `V` vectors of columns.
@@ -93,7 +84,7 @@ impl<X, E> Job<'_, X, E> {
 /// As the functions of [`Lanes`], for everything that `job` points to.
 #[inline(always)]
 pub(super) unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: Job<'_, L::Row, L::Element>) {
-    let lines = job.lines.div_ceil(job.turns());
+    let lines = job.lines.div_ceil(job.starts.len() * job.terms.div_ceil(TURN));
     // SAFETY: the caller's.
     unsafe {
         if job.add {
