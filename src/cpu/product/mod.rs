@@ -239,6 +239,14 @@ impl<'a, E, const GROUPS: usize> Span<'a, E, GROUPS> {
     }
 }
 
+/// Where the terms of a tile's rows begin.
+#[derive(Clone, Copy)]
+struct Starts<'a, X> {
+    /// For each tap.
+    of_taps: &'a [[*const X; ROWS]],
+    rows: usize,
+}
+
 /// A panel of a weight.
 #[derive(Clone, Copy)]
 struct Panel<'a, E> {
@@ -384,14 +392,14 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
                 ahead.want(weights.chunks(share).nth(i).unwrap_or_default());
             }
             let sums = &mut sums[i * step..];
-            let starts = &starts[..part.taps.len()];
+            let starts = Starts { of_taps: &starts[..part.taps.len()], rows: tile.len() };
             match self.kernel.run {
-                Run::Vectors(run) => self.multiply(run, starts, tile.len(), span, part, sums, &mut ahead),
+                Run::Vectors(run) => self.multiply(run, starts, span, part, sums, &mut ahead),
                 Run::Widened(run) => {
                     // SAFETY: each start has its terms after it, by the slice that it was taken from.
-                    let starts = unsafe { widen_rows(starts, tile.len(), part.terms.len(), widened) };
-                    let starts = &starts[..part.taps.len()];
-                    self.multiply(run, starts, tile.len(), span, part, sums, &mut ahead);
+                    let widened = unsafe { widen_rows(starts, part.terms.len(), widened) };
+                    let starts = Starts { of_taps: &widened[..part.taps.len()], rows: starts.rows };
+                    self.multiply(run, starts, span, part, sums, &mut ahead);
                 }
                 #[cfg(target_arch = "x86_64")]
                 Run::Tiles => unreachable!("AMX takes whole blocks"),
@@ -402,12 +410,11 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
         }
     }
 
-    /// Adds one part of a tile's sums, whose terms begin at `starts`.
+    /// Adds one part of a tile's sums.
     fn multiply<X>(
         &self,
         run: Multiply<X, E>,
-        starts: &[[*const X; ROWS]],
-        rows: usize,
+        starts: Starts<'_, X>,
         span: &Span<'_, E, GROUPS>,
         part: &Part,
         sums: &mut [f32],
@@ -417,9 +424,9 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
         let lines = ahead.lines().div_ceil(span.count);
         for &Panel { weights, width, first, .. } in span.panels() {
             let weights = &weights[part.first * width..];
-            let sums = &mut sums[first..][..(rows - 1) * stride + width];
+            let sums = &mut sums[first..][..(starts.rows - 1) * stride + width];
             let job = Job {
-                starts,
+                starts: starts.of_taps,
                 terms: part.terms.len(),
                 weights: weights.as_ptr(),
                 sums: sums.as_mut_ptr(),
@@ -431,7 +438,7 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
             // SAFETY: a weight is packed for instructions that the machine has. Each start has its terms after it, by the
             // slice that it was taken from. The panel holds the weights of all terms of all taps, and those of this part
             // are among them. The sums' slice ends where the last row's do.
-            unsafe { run(rows, width / self.kernel.lanes, job) };
+            unsafe { run(starts.rows, width / self.kernel.lanes, job) };
         }
     }
 
@@ -479,13 +486,12 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
     }
 }
 
-/// Copies terms of some rows, whose taps' begin at `starts`, to `widened`; returns where they begin there.
+/// Copies terms of some rows to `widened`; returns where they begin there.
 ///
 /// # Safety
-/// So many terms lie at each start of these rows.
+/// So many terms lie at each start.
 unsafe fn widen_rows<E: Compute>(
-    starts: &[[*const E; ROWS]],
-    rows: usize,
+    Starts { of_taps, rows }: Starts<'_, E>,
     terms: usize,
     widened: &mut [f32],
 ) -> [[*const f32; ROWS]; TAPS] {
@@ -494,7 +500,7 @@ unsafe fn widen_rows<E: Compute>(
         #[inline(always)]
         || {
             let mut widened = widened.chunks_exact_mut(terms);
-            for (starts, of_widened) in starts.iter().zip(&mut of_widened) {
+            for (starts, of_widened) in of_taps.iter().zip(&mut of_widened) {
                 for ((&start, of_widened), to) in starts[..rows].iter().zip(of_widened).zip(&mut widened) {
                     // SAFETY: the caller's.
                     let from = unsafe { std::slice::from_raw_parts(start, terms) };
