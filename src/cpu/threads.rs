@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::simd::want_large_pages;
+use crate::simd::{CACHE_LINE, want_large_pages};
 
 /// Below about this many floating-point operations, waking other threads costs more than it saves.
 const WORTH_SHARING: u64 = 1 << 21;
@@ -54,15 +54,14 @@ thread_local! {
 /// Lends `f` this thread's scratch memory, `values` numbers of arbitrary content from the start of a cache line, kept
 /// from call to call.
 pub(super) fn with_scratch(values: usize, f: impl FnOnce(&mut [f32])) {
-    const LINE: usize = 64;
     let mut scratch = SCRATCH.take();
-    let most = values + LINE / size_of::<f32>();
+    let most = values + CACHE_LINE / size_of::<f32>();
     if scratch.len() < most {
         scratch.reserve(most - scratch.len());
         want_large_pages(scratch.spare_capacity_mut());
         scratch.resize(most, 0.0);
     }
-    let first = scratch.as_ptr().align_offset(LINE);
+    let first = scratch.as_ptr().align_offset(CACHE_LINE);
     f(&mut scratch[first..][..values]);
     SCRATCH.set(scratch);
 }

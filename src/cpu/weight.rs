@@ -4,6 +4,7 @@ use super::product::Kernel;
 use super::{Compute, Isa};
 use crate::error::Result;
 use crate::ops::expect_weight;
+use crate::simd::CACHE_LINE;
 use crate::tensor::{DType, Shape, Shaped, Tensor};
 
 /// A weight in panels, as the instruction set that it was packed for reads them: for every term, the weights of the
@@ -16,9 +17,6 @@ pub struct PackedWeight<E: Compute = f32> {
     /// Where the first panel begins, on a cache line's boundary.
     first: usize,
 }
-
-/// What vectors' loads want to begin on.
-const CACHE_LINE: usize = 64;
 
 impl<E: Compute> PackedWeight<E> {
     pub(super) fn new(weight: &Tensor, isa: Isa) -> Result<Self> {

@@ -2,9 +2,9 @@ use std::marker::PhantomData;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{LINE, Lease, Memory, Pool, too_little_memory};
+use super::{Lease, Memory, Pool, too_little_memory};
 use crate::error::Result;
-use crate::simd::want_large_pages;
+use crate::simd::{CACHE_LINE, want_large_pages};
 use crate::tensor::{DType, Element, Shape, Shaped, Tensor};
 
 /// The memory of this machine.
@@ -14,14 +14,14 @@ pub struct HostMemory;
 /// A cache line.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
-pub struct Line([u8; LINE]);
+pub struct Line([u8; CACHE_LINE]);
 
 impl Memory for HostMemory {
     type Block = Box<[Line]>;
 
     fn allocate(&self, bytes: usize) -> Result<Box<[Line]>> {
         let mut block =
-            bytemuck::try_zeroed_slice_box(bytes / LINE).map_err(|()| too_little_memory(bytes))?;
+            bytemuck::try_zeroed_slice_box(bytes / CACHE_LINE).map_err(|()| too_little_memory(bytes))?;
         want_large_pages(&mut block);
         Ok(block)
     }
@@ -94,7 +94,7 @@ mod tests {
         for values in [0, 1, 15, 16, 17, 1000] {
             let mut tensor = PooledTensor::<f32>::new(&pool, [values]).unwrap();
             tensor.data_mut().iter_mut().zip(1..).for_each(|(value, number)| *value = number as f32);
-            assert_eq!(tensor.data().as_ptr().addr() % LINE, 0);
+            assert_eq!(tensor.data().as_ptr().addr() % CACHE_LINE, 0);
             assert_eq!(tensor.data().len(), values);
             assert_eq!(tensor.cast::<f64>().data().last().copied(), (values > 0).then_some(values as f64));
         }

@@ -12,11 +12,9 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::simd::CACHE_LINE;
 
 pub use host::{HostMemory, PooledTensor};
-
-/// Blocks are multiples of this many bytes, a cache line.
-const LINE: usize = 64;
 
 /// Where blocks come from: a host's memory, or a device's.
 pub trait Memory: Clone + Send + Sync {
@@ -124,9 +122,10 @@ impl<M: Memory> Pool<M> {
         Ok(Lease { pool: self.clone(), block })
     }
 
-    /// Lends a new block.
+    /// Lends a new block, of whole cache lines.
     fn allocate(&self, bytes: usize) -> Result<Lease<M>> {
-        let bytes = bytes.max(1).checked_next_multiple_of(LINE).ok_or_else(|| too_little_memory(bytes))?;
+        let bytes =
+            bytes.max(1).checked_next_multiple_of(CACHE_LINE).ok_or_else(|| too_little_memory(bytes))?;
         let memory = if self.0.rehearses { M::Block::default() } else { self.0.memory.allocate(bytes)? };
         let mut state = self.state();
         let number = state.sizes.len();

@@ -41,8 +41,8 @@ impl Drop for PastCaches {
     }
 }
 
-/// What caches take from memory at once.
-const LINE: usize = 64;
+/// Bytes that caches take from memory at once, and what vectors' loads want to begin on.
+pub(crate) const CACHE_LINE: usize = 64;
 
 /// Begins to bring `values` into the second nearest cache.
 #[inline(always)]
@@ -83,15 +83,16 @@ impl<const N: usize> Ahead<N> {
     /// Adds `values`, unless there are `N` pieces: nothing depends on it.
     #[inline(always)]
     pub(crate) fn want<T>(&mut self, values: &[T]) {
-        if values.is_empty() {
+        // Elsewhere nothing would be asked for.
+        if values.is_empty() || cfg!(not(target_arch = "x86_64")) {
             return;
         }
         let Some(piece) = self.pieces.get_mut(self.count) else { return };
         let start = values.as_ptr().cast::<u8>();
-        let skipped = start.addr() % LINE;
+        let skipped = start.addr() % CACHE_LINE;
         *piece = Piece {
             start: start.wrapping_sub(skipped),
-            lines: (skipped + size_of_val(values)).div_ceil(LINE),
+            lines: (skipped + size_of_val(values)).div_ceil(CACHE_LINE),
         };
         self.lines += piece.lines;
         self.count += 1;
@@ -111,9 +112,9 @@ impl<const N: usize> Ahead<N> {
             let Piece { start, lines: left } = *piece;
             let now = lines.min(left);
             for line in 0..now {
-                prefetch_line(start.wrapping_add(line * LINE));
+                prefetch_line(start.wrapping_add(line * CACHE_LINE));
             }
-            *piece = Piece { start: start.wrapping_add(now * LINE), lines: left - now };
+            *piece = Piece { start: start.wrapping_add(now * CACHE_LINE), lines: left - now };
             self.next += usize::from(now == left);
             lines -= now;
         }

@@ -2,7 +2,7 @@
 
 mod memory;
 
-pub(crate) use memory::{Ahead, PastCaches, prefetch, want_large_pages};
+pub(crate) use memory::{Ahead, CACHE_LINE, PastCaches, prefetch, want_large_pages};
 
 /// Runs `f` compiled for the widest vectors that this machine has; it and what it calls must be `#[inline(always)]` to
 /// profit.

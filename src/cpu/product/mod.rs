@@ -292,21 +292,20 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
 
     /// Columns, a span at a time.
     fn spans_of(&self, columns: &Range<usize>) -> impl Iterator<Item = Span<'_, E, GROUPS>> {
-        let first = columns.start;
-        let end = columns.end;
-        tiles(columns.len(), self.kernel.span)
-            .map(move |span| self.span_of(first + span.start..first + span.end, span.start == 0, end))
+        let task = columns.clone();
+        tiles(task.len(), self.kernel.span)
+            .map(move |span| self.span_of(task.start + span.start..task.start + span.end, &task))
     }
 
-    /// A span of a task whose columns end at `end`.
-    fn span_of(&self, columns: Range<usize>, fresh: bool, end: usize) -> Span<'_, E, GROUPS> {
+    /// A span of a task's columns.
+    fn span_of(&self, columns: Range<usize>, task: &Range<usize>) -> Span<'_, E, GROUPS> {
         let panel = self.kernel.panel;
         let mut span = Span {
             columns: columns.clone(),
             panels: [Panel { weights: &[], width: 0, first: 0, next: &[] }; PANELS],
             count: 0,
             firsts: [0; GROUPS],
-            fresh,
+            fresh: columns.start == task.start,
         };
         for (g, group) in self.groups.into_iter().enumerate() {
             let start = group + columns.start;
@@ -314,7 +313,7 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
             for (i, output) in (start / panel * panel..group + columns.end).step_by(panel).enumerate() {
                 let (weights, width) = self.weight.panel(output);
                 let next = output + self.kernel.span;
-                let next = if next < group + end { self.weight.panel(next).0 } else { &[] };
+                let next = if next < group + task.end { self.weight.panel(next).0 } else { &[] };
                 span.panels[span.count] = Panel { weights, width, first: g * self.span + i * panel, next };
                 span.count += 1;
             }
