@@ -13,6 +13,8 @@
 //! of rows at once, and memory that is not asked for (8192x320x320 with a residual in bf16, 235 instead of 290). The
 //! `gemm` crate reached 200 to 210 in f32. In f32 on a core of an Emerald Rapids at 177 in registers: all that a tile needs
 //! asked for at once, in front of it (1024x2560x640, 130 instead of 161; 256x1280x10240 with GEGLU, 134 instead of 158).
+//! There two panels to a span make most shapes 2 to 4 % faster by themselves, GEGLU 2 % slower, and a UNet no faster;
+//! parts of a quarter or half the size change nothing.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
