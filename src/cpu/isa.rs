@@ -31,7 +31,12 @@ impl Isa {
     /// leave bf16 to AMX, which a virtual machine may hide, and take two cycles for a dot product of pairs, four times
     /// those of a product in f32.
     pub fn best() -> Self {
-        let fast = |isa: &Isa| isa.is_available() && (*isa != Isa::Avx512Bf16 || has_fast_dots());
+        Self::best_of(Isa::is_available, has_fast_dots())
+    }
+
+    /// The fastest of those that are available.
+    fn best_of(is_available: impl Fn(Isa) -> bool, fast_dots: bool) -> Self {
+        let fast = |isa: &Isa| is_available(*isa) && (*isa != Isa::Avx512Bf16 || fast_dots);
         Self::ALL.into_iter().rev().find(fast).unwrap_or(Isa::Portable)
     }
 
@@ -77,4 +82,23 @@ fn has_fast_dots() -> bool {
     }
     #[cfg(not(target_arch = "x86_64"))]
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_is_the_last_but_for_slow_dot_products() {
+        let x86 = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
+        let best = |count: usize, fast_dots| Isa::best_of(|isa| x86[..count].contains(&isa), fast_dots);
+        assert_eq!([1, 2, 3, 4, 5].map(|count| best(count, true)), x86);
+        let slow = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512, Isa::Amx];
+        assert_eq!([1, 2, 3, 4, 5].map(|count| best(count, false)), slow);
+    }
+
+    #[test]
+    fn this_machine_has_its_best() {
+        assert!(Isa::best().is_available());
+    }
 }
