@@ -39,7 +39,7 @@ use super::epilogue::Epilogue;
 use super::product::{Finish, Kernel, Output, Rows, kernel_f32, multiply};
 use super::threads::{share, tiles, with_scratch};
 use super::{Compute, Isa, PackedWeight};
-use crate::simd::{prefetch, vectorised};
+use crate::simd::{CACHE_LINE, prefetch, vectorised};
 use crate::tensor::{DType, Shaped};
 
 /// Pixels of a patch, and of what it gives, in each direction.
@@ -78,7 +78,7 @@ pub(super) fn takes<E: Compute>(weight: &PackedWeight<E>, extents: [usize; 2]) -
 /// The values that a place has in a task, and how far apart those of all places begin: a cache line more, or the same
 /// value of every place might fall into a few lines of the first cache.
 const fn place(values: usize) -> usize {
-    values + 16
+    values + CACHE_LINE / size_of::<f32>()
 }
 
 /// Convolves; `y` has `items` of `extents`, height and width.

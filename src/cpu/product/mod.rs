@@ -246,6 +246,7 @@ impl<'a, E, const GROUPS: usize> Span<'a, E, GROUPS> {
 struct Starts<'a, X> {
     /// For each tap.
     of_taps: &'a [[*const X; ROWS]],
+    /// How many there are; nothing begins at the places of others.
     rows: usize,
 }
 
@@ -490,7 +491,7 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
 /// Copies terms of some rows to `widened`; returns where they begin there.
 ///
 /// # Safety
-/// So many terms lie at each start.
+/// So many terms lie at each start of these rows.
 unsafe fn widen_rows<E: Compute>(
     Starts { of_taps, rows }: Starts<'_, E>,
     terms: usize,
