@@ -15,10 +15,13 @@ pub trait Compute: Element + sealed::Sealed {
 }
 
 mod sealed {
+    use std::sync::atomic::{Ordering, compiler_fence};
+
     use half::bf16;
 
     use super::super::product::{Kernel, kernel_bf16, kernel_f32};
     use super::Isa;
+    use crate::simd::bf16::{LANES, round};
 
     pub trait Sealed: Sized {
         /// What multiplies it.
@@ -26,6 +29,8 @@ mod sealed {
         /// The terms numbered `within` of the first columns of a packed weight, whose terms lie together as many as the
         /// kernel is deep.
         fn unpack<const N: usize>(columns: &[Self], within: usize) -> [f32; N];
+        /// The nearest values, ties to even; those of bf16 below its normal numbers may become 0.
+        fn narrow_all(values: [f32; LANES], to: &mut [Self; LANES]);
     }
     impl Sealed for f32 {
         fn kernel(isa: Isa) -> Kernel<Self> {
@@ -34,6 +39,12 @@ mod sealed {
         #[inline(always)]
         fn unpack<const N: usize>(columns: &[Self], _: usize) -> [f32; N] {
             *columns.first_chunk().expect("so many columns")
+        }
+        #[inline(always)]
+        fn narrow_all(values: [f32; LANES], to: &mut [Self; LANES]) {
+            // Or values would be gathered for several arrays side by side.
+            compiler_fence(Ordering::SeqCst);
+            *to = values;
         }
     }
     impl Sealed for bf16 {
@@ -50,6 +61,15 @@ mod sealed {
                 *term = f32::from_bits(if within == 0 { low } else { high });
             }
             terms
+        }
+        #[inline(always)]
+        fn narrow_all(values: [f32; LANES], to: &mut [Self; LANES]) {
+            if round(&values, to) {
+                return;
+            }
+            for (to, value) in to.iter_mut().zip(values) {
+                *to = super::Compute::narrow(value);
+            }
         }
     }
 }

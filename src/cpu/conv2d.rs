@@ -24,13 +24,13 @@ pub(super) fn conv2d<E: Compute>(
     y: &mut PooledTensor<E>,
 ) {
     let [items, height, width, outputs] = four(y);
-    let bias = op.bias.map(|bias| Addend::row(bias.data()));
     let shift = op.shift.as_ref().map(|shift| {
         let stride = shift.table.shape().channels();
         Addend { values: &shift.table.data()[shift.first..], stride, shared_by: height * width }
     });
     let residual = op.residual.map(|residual| Addend::rows(residual.data(), outputs));
-    let epilogue = Epilogue { addends: [bias, shift, residual], activation: op.activation };
+    let bias = op.bias.map(PooledTensor::data);
+    let epilogue = Epilogue { bias, shift, residual, activation: op.activation };
     let pixels = Pixels::new(op, [height, width]);
     if op.stride == 1 && winograd::takes(op.weight, [height, width]) {
         let patches = pixels.patches(winograd::INNER);

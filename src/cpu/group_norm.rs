@@ -5,18 +5,20 @@
 //!
 //! Tried and lost: sums in f64 from the start, with half as wide vectors and every sum in memory.
 
-use super::math::activate;
 use super::moments::{Deviations, LANES, Normaliser};
 use super::threads::for_each_block;
+use super::write::write_activated;
 use super::{Compute, Cpu};
 use crate::error::Result;
-use crate::ops::{Activation, GroupNorm};
+use crate::ops::GroupNorm;
 use crate::pool::{HostMemory, Pool, PooledTensor};
 use crate::simd::vectorised;
 use crate::tensor::Shaped;
 
-/// Pixels of a block.
-const PIXELS: usize = 64;
+/// Pixels of a block: fewer of a small image, so that threads share it evenly.
+fn block_pixels(pixels: usize) -> usize {
+    (pixels / 16).clamp(16, 64)
+}
 /// What a pass over one value costs, in floating-point operations of a matrix product.
 const FLOPS_PER_VALUE: u64 = 32;
 
@@ -32,7 +34,8 @@ pub(super) struct Scratch {
 impl Scratch {
     pub(super) fn new<E: Compute>(pool: &Pool<HostMemory>, op: &GroupNorm<'_, Cpu<E>>) -> Result<Self> {
         let (items, channels) = (op.x.shape()[0], op.x.shape().channels());
-        let blocks = (op.x.shape().rows() / items).div_ceil(PIXELS);
+        let pixels = op.x.shape().rows() / items;
+        let blocks = pixels.div_ceil(block_pixels(pixels));
         Ok(Scratch {
             sums: PooledTensor::new(pool, [items, blocks, 2, op.groups])?,
             affine: PooledTensor::new(pool, [items, 3, channels])?,
@@ -47,85 +50,78 @@ pub(super) fn group_norm<E: Compute>(
 ) {
     let shape = op.x.shape();
     let (channels, item) = (shape.channels(), shape.elements() / shape[0]);
-    fill_sums(op, item, sums.data_mut());
-    let sums = sums.data();
-    let per_item = sums.chunks_exact(sums.len() / shape[0]);
+    let sums = sums.data_mut();
+    fill_sums(op, item, sums);
+    let per_item = sums.chunks_exact_mut(sums.len() / shape[0]);
     for (sums, affine) in per_item.zip(affine.data_mut().chunks_exact_mut(3 * channels)) {
         fill_affine(op, item, sums, affine);
     }
 
     let (affine, flops) = (affine.data(), FLOPS_PER_VALUE * shape.elements() as u64);
-    for_each_block(y.data_mut(), item, PIXELS * channels, flops, |n, b, y| {
+    let block = block_pixels(item / channels) * channels;
+    for_each_block(y.data_mut(), item, block, flops, |n, b, y| {
         let affine = &affine[n * 3 * channels..][..3 * channels];
-        let x = &op.x.data()[n * item + b * PIXELS * channels..][..y.len()];
+        let x = &op.x.data()[n * item + b * block..][..y.len()];
         vectorised(
             #[inline(always)]
-            || match op.activation {
-                // One loop each, for a choice inside would keep it from vectorising.
-                Activation::Silu => apply(
-                    affine,
-                    x,
-                    y,
+            || {
+                let (centres, affine) = affine.split_at(channels);
+                let (scales, offsets) = affine.split_at(channels);
+                let mut pixels = y.chunks_exact_mut(channels).zip(x.chunks_exact(channels));
+                write_activated(
+                    pixels.len(),
                     #[inline(always)]
-                    |y| activate::<E>(y, Activation::Silu),
-                ),
-                Activation::Relu => apply(
-                    affine,
-                    x,
-                    y,
+                    |_| pixels.next().map(|(y, x)| (y, [centres, scales, offsets], [x])),
+                    op.activation,
                     #[inline(always)]
-                    |y| activate::<E>(y, Activation::Relu),
-                ),
-                _ => apply(
-                    affine,
-                    x,
-                    y,
-                    #[inline(always)]
-                    |y| y,
-                ),
+                    |[centre, scale, offset], [x]| (x - centre) * scale + offset,
+                );
             },
         );
     });
 }
 
-#[inline(always)]
-fn apply<E: Compute>(affine: &[f32], x: &[E], y: &mut [E], activate: impl Fn(f32) -> f32) {
-    let channels = affine.len() / 3;
-    let (centres, affine) = affine.split_at(channels);
-    let (scales, offsets) = affine.split_at(channels);
-    for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-        for ((((y, x), centre), scale), offset) in y.iter_mut().zip(x).zip(centres).zip(scales).zip(offsets) {
-            *y = E::narrow(activate((x.widen() - centre) * scale + offset));
-        }
-    }
-}
-
 /// Fills [`Scratch::sums`].
 fn fill_sums<E: Compute>(op: &GroupNorm<'_, Cpu<E>>, item: usize, sums: &mut [f64]) {
     let shape = op.x.shape();
-    let (channels, block) = (shape.channels(), PIXELS * shape.channels());
+    let (channels, block) = (shape.channels(), block_pixels(item / shape.channels()) * shape.channels());
     let blocks = item.div_ceil(block);
     let flops = FLOPS_PER_VALUE * shape.elements() as u64;
     for_each_block(sums, blocks * 2 * op.groups, 2 * op.groups, flops, |n, b, sums| {
         let x = &op.x.data()[n * item..][..item];
         let x = &x[b * block..item.min((b + 1) * block)];
-        sums.fill(0.0);
-        let (sums, squares) = sums.split_at_mut(op.groups);
-        for first in (0..channels).step_by(LANES) {
-            let (centres, deviations) = vectorised(
-                #[inline(always)]
-                || strip(x, channels, first),
-            );
-            let pixels = (x.len() / channels) as f64;
-            for (i, c) in (first..channels.min(first + LANES)).enumerate() {
-                let [centre, sum, square] =
-                    [centres[i], deviations.sums[i], deviations.squares[i]].map(f64::from);
-                let group = c / (channels / op.groups);
-                sums[group] += pixels * centre + sum;
-                squares[group] += (pixels * centre + 2.0 * sum) * centre + square;
+        vectorised(
+            #[inline(always)]
+            || sum_groups(x, channels, sums),
+        );
+    });
+}
+
+/// Sums every group of a block, then its squares.
+#[inline(always)]
+fn sum_groups<E: Compute>(x: &[E], channels: usize, sums: &mut [f64]) {
+    sums.fill(0.0);
+    let groups = sums.len() / 2;
+    let (sums, squares) = sums.split_at_mut(groups);
+    let (per_group, pixels) = (channels / groups, (x.len() / channels) as f64);
+    for first in (0..channels).step_by(LANES) {
+        let (centres, deviations) = strip(x, channels, first);
+        let (mut of_channels, mut of_squares) = ([0.0; LANES], [0.0; LANES]);
+        for i in 0..LANES {
+            let [centre, sum, square] =
+                [centres[i], deviations.sums[i], deviations.squares[i]].map(f64::from);
+            of_channels[i] = pixels * centre + sum;
+            of_squares[i] = (pixels * centre + 2.0 * sum) * centre + square;
+        }
+        let last = channels.min(first + LANES);
+        for group in first / per_group..last.div_ceil(per_group) {
+            let [start, end] = [group, group + 1].map(|group| (group * per_group).clamp(first, last) - first);
+            for (sum, square) in of_channels[start..end].iter().zip(&of_squares[start..end]) {
+                sums[group] += sum;
+                squares[group] += square;
             }
         }
-    });
+    }
 }
 
 /// Channels `first..` of the first pixel, and how far those of all pixels lie from them.
@@ -144,14 +140,20 @@ fn strip<E: Compute>(x: &[E], channels: usize, first: usize) -> ([f32; LANES], D
 }
 
 /// Fills one item's part of [`Scratch::affine`] from its part of [`Scratch::sums`].
-fn fill_affine<E: Compute>(op: &GroupNorm<'_, Cpu<E>>, item: usize, sums: &[f64], affine: &mut [f32]) {
+fn fill_affine<E: Compute>(op: &GroupNorm<'_, Cpu<E>>, item: usize, sums: &mut [f64], affine: &mut [f32]) {
     let channels = op.x.shape().channels();
     let per_group = channels / op.groups;
     let (centres, affine) = affine.split_at_mut(channels);
     let (scales, offsets) = affine.split_at_mut(channels);
-    let total = |at: usize| -> f64 { sums[at..].iter().step_by(2 * op.groups).sum() };
+    let mut blocks = sums.chunks_exact_mut(2 * op.groups);
+    let total = blocks.next().expect("a block at least");
+    for block in blocks {
+        for (total, sum) in total.iter_mut().zip(block) {
+            *total += *sum;
+        }
+    }
     for group in 0..op.groups {
-        let (count, sum, squares) = (item / op.groups, total(group), total(op.groups + group));
+        let (count, sum, squares) = (item / op.groups, total[group], total[op.groups + group]);
         let Normaliser { scale, rest } = Normaliser::new(sum, squares, count, op.eps);
         // The mean's nearest f32 is taken off first, which near the mean is exact; what it lacks comes off with the rest.
         let centre = (sum / count as f64) as f32;

@@ -9,6 +9,7 @@
 
 use super::moments::{Deviations, LANES, Normaliser, total};
 use super::threads::for_each_block;
+use super::write::write;
 use super::{Compute, Cpu};
 use crate::ops::LayerNorm;
 use crate::pool::PooledTensor;
@@ -52,9 +53,13 @@ fn normalise<E: Compute>(op: &LayerNorm<'_, Cpu<E>>, x: &[E], y: &mut [E]) {
     }
     let rows = x.chunks_exact(channels).zip(y.chunks_exact_mut(channels));
     for ((((x, y), centre), scale), rest) in rows.zip(centres).zip(scales).zip(rests) {
-        for (((y, x), gamma), beta) in y.iter_mut().zip(x).zip(op.gamma.data()).zip(op.beta.data()) {
-            *y = E::narrow(((x.widen() - centre) * scale + rest) * gamma.widen() + beta.widen());
-        }
+        write(
+            y,
+            [],
+            [x, op.gamma.data(), op.beta.data()],
+            #[inline(always)]
+            |[], [x, gamma, beta]| ((x - centre) * scale + rest) * gamma + beta,
+        );
     }
 }
 

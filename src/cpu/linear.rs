@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::epilogue::{Addend, Epilogue, Row, Sums, write};
+use super::epilogue::{Addend, Epilogue};
 use super::math::gelu;
-use super::product::{self, Finish, Places, Rows};
+use super::product::{self, Finish, Finished, Places, Rows};
+use super::write::write_rows;
 use super::{Compute, Cpu};
 use crate::error::Result;
 use crate::ops::{Activation, Linear};
@@ -27,47 +28,44 @@ pub(super) fn linear<E: Compute>(
     let (rows, width) = (Dense::new(op.x), y.shape().channels());
     if op.activation == Activation::Geglu {
         let bias = op.bias.map(|bias| bias.data().split_at(width));
-        product::product(op.weight, &rows, y.data_mut(), width, [0, width], &Geglu { bias }, room);
+        let biases = [bias.map(|(values, _)| values), bias.map(|(_, gates)| gates)];
+        product::product(op.weight, &rows, y.data_mut(), width, [0, width], &Geglu { biases }, room);
         return;
     }
-    let bias = op.bias.map(|bias| Addend::row(bias.data()));
-    let residual = op.residual.map(|residual| Addend::rows(residual.data(), width));
-    let epilogue = Epilogue { addends: [bias, residual, None], activation: op.activation };
+    let epilogue = Epilogue {
+        bias: op.bias.map(PooledTensor::data),
+        shift: None,
+        residual: op.residual.map(|residual| Addend::rows(residual.data(), width)),
+        activation: op.activation,
+    };
     product::product(op.weight, &rows, y.data_mut(), width, [0], &epilogue, room);
 }
 
 /// Multiplies values with their activated gates.
 struct Geglu<'a, E> {
     /// Of values, and of gates.
-    bias: Option<(&'a [E], &'a [E])>,
+    biases: [Option<&'a [E]>; 2],
 }
 
 impl<E: Compute> Finish<E, 2> for Geglu<'_, E> {
-    #[inline(always)]
-    fn row(&self, _: usize, columns: Range<usize>, [values, gates]: [&[f32]; 2], y: &mut [E]) {
-        let biases = self.bias.map(|(values, gates)| [&values[columns.clone()], &gates[columns]]);
-        let [of_values, of_gates] = biases.unwrap_or_default();
-        let addends = usize::from(self.bias.is_some());
-        let values = Sums { sums: values, addends: &[of_values][..addends] };
-        let gates = Sums { sums: gates, addends: &[of_gates][..addends] };
-        write(y, &Gated { values, gates });
+    fn biases(&self) -> [Option<&[E]>; 2] {
+        self.biases
     }
-}
-
-/// GEGLU of a row.
-struct Gated<'a, E> {
-    values: Sums<'a, E>,
-    gates: Sums<'a, E>,
-}
-
-impl<E: Compute> Row for Gated<'_, E> {
     #[inline(always)]
-    fn columns<const N: usize>(&self, first: usize) -> [f32; N] {
-        let (mut values, gates) = (self.values.columns(first), self.gates.columns::<N>(first));
-        for (value, gate) in values.iter_mut().zip(gates) {
-            *value *= gelu::<E>(gate);
-        }
-        values
+    fn rows<'a>(
+        &'a self,
+        rows: usize,
+        row: impl Fn(usize) -> Option<Finished<'a, E, 2>>,
+        _: &Range<usize>,
+        [of_values, of_gates]: [&'a [f32]; 2],
+    ) {
+        write_rows(
+            rows,
+            #[inline(always)]
+            |i| row(i).map(|(_, [values, gates], y)| (y, [values, of_values, gates, of_gates], [])),
+            #[inline(always)]
+            |[value, of_value, gate, of_gate], []| (value + of_value) * gelu::<E>(gate + of_gate),
+        );
     }
 }
 

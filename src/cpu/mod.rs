@@ -26,6 +26,7 @@ mod rows;
 mod threads;
 mod weight;
 mod winograd;
+mod write;
 
 pub use compute::Compute;
 pub use isa::Isa;

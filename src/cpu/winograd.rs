@@ -35,7 +35,7 @@ use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
 use std::ops::{Add, Mul, Range, Sub};
 
 use super::conv2d::Pixels;
-use super::epilogue::Epilogue;
+use super::epilogue::{Epilogue, widened};
 use super::product::{Finish, Kernel, Output, Rows, kernel_f32, multiply};
 use super::threads::{share, tiles, with_scratch};
 use super::{Compute, Isa, PackedWeight};
@@ -160,33 +160,37 @@ impl<E: Compute> Convolution<'_, E> {
             #[inline(always)]
             || {
                 let width = columns.len();
+                let bias = &widened::<_, COLUMNS>(self.epilogue.bias, columns)[..width];
                 for (at, patch) in block.clone().enumerate() {
                     if patch + 1 < block.end {
-                        for row in self.rows(patch + 1).flatten() {
+                        for row in (0..INNER * INNER).filter_map(|pixel| self.row(patch + 1, pixel)) {
                             prefetch(self.of_y(row, columns));
                             prefetch(self.epilogue.reads(row, columns.clone()));
                         }
                     }
                     transform_sums::<N>(&sums[at * width..], place, width, pixels);
-                    for (row, sums) in self.rows(patch).zip(pixels.chunks_exact(width)) {
-                        if let Some(row) = row {
-                            self.epilogue.finish(row, columns.clone(), sums, self.of_y(row, columns));
-                        }
-                    }
+                    self.epilogue.rows(
+                        INNER * INNER,
+                        #[inline(always)]
+                        |pixel| {
+                            let row = self.row(patch, pixel)?;
+                            Some((row, [&pixels[pixel * width..][..width]], self.of_y(row, columns)))
+                        },
+                        columns,
+                        [bias],
+                    );
                 }
             },
         );
     }
 
-    /// The rows of `y` that a patch's pixels are; `None` beyond the image.
+    /// The row of `y` that a pixel of a patch is; `None` beyond the image.
     #[inline(always)]
-    fn rows(&self, patch: usize) -> impl Iterator<Item = Option<usize>> {
+    fn row(&self, patch: usize, pixel: usize) -> Option<usize> {
         let ([height, width], [tall, wide]) = (self.extents, self.patches.output);
         let (n, i, j) = (patch / (tall * wide), patch / wide % tall * INNER, patch % wide * INNER);
-        (0..INNER * INNER).map(move |pixel| {
-            let (i, j) = (i + pixel / INNER, j + pixel % INNER);
-            (i < height && j < width).then(|| (n * height + i) * width + j)
-        })
+        let (i, j) = (i + pixel / INNER, j + pixel % INNER);
+        (i < height && j < width).then(|| (n * height + i) * width + j)
     }
 
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! The widest vectors that this machine has, for loops that are written without any, and its caches.
 
+pub(crate) mod bf16;
 mod memory;
 
 pub(crate) use memory::{Ahead, CACHE_LINE, PastCaches, prefetch, want_large_pages};
@@ -10,6 +11,11 @@ pub(crate) use memory::{Ahead, CACHE_LINE, PastCaches, prefetch, want_large_page
 /// Only the width changes. Rust never fuses a multiplication with an addition, so the bits are the same.
 #[inline(always)]
 pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    if bf16::x86::has_vectors() {
+        // SAFETY: as it says.
+        return unsafe { bf16::x86::vectorised(f) };
+    }
     pulp::Arch::new().dispatch(f)
 }
 

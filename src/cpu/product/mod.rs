@@ -33,6 +33,7 @@ use half::bf16;
 pub(super) use tile::Kernel;
 use tile::{Job, Multiply, ROWS, Run};
 
+use super::epilogue::widened;
 use super::threads::{share, tiles, with_scratch};
 use super::{Compute, Isa, PackedWeight};
 use crate::error::Result;
@@ -106,6 +107,8 @@ const BLOCK: usize = 32 * ROWS;
 const PART: usize = 128 << 10;
 /// Tasks that an output is cut into, about: enough for the threads of one machine to end together.
 const TASKS: usize = 32;
+/// Columns of a span, at most.
+const COLUMNS: usize = 128;
 /// Panels of a span, at most: of two groups, whose columns may begin anywhere in the first of two and end in one more.
 const PANELS: usize = 2 * 3;
 /// Taps that a tile takes at once, if they are so short that loading and storing its sums would show.
@@ -116,14 +119,25 @@ const TAPS: usize = 9;
 const PIECES: usize = (TAPS + 2) * ROWS + PANELS;
 
 /// What becomes of sums when they are whole.
-pub(super) trait Finish<E, const GROUPS: usize>: Sync {
+pub(super) trait Finish<E: Compute, const GROUPS: usize>: Sync {
+    /// What is added to all rows of each group; `None` for zeros.
+    fn biases(&self) -> [Option<&[E]>; GROUPS];
     /// What it will read for some columns of a row and is not in a cache yet.
     fn reads(&self, _row: usize, _columns: Range<usize>) -> &[E] {
         &[]
     }
-    /// Writes to `y` those columns of a row, of which it is given the sums of each group.
-    fn row(&self, row: usize, columns: Range<usize>, sums: [&[f32]; GROUPS], y: &mut [E]);
+    /// Writes some columns of some rows, to all of which it adds their biases.
+    fn rows<'a>(
+        &'a self,
+        rows: usize,
+        row: impl Fn(usize) -> Option<Finished<'a, E, GROUPS>>,
+        columns: &Range<usize>,
+        biases: [&'a [f32]; GROUPS],
+    );
 }
+
+/// Some columns of a row, by its number: the sums of each group, and what to write to.
+pub(super) type Finished<'a, E, const GROUPS: usize> = (usize, [&'a [f32]; GROUPS], &'a mut [E]);
 
 /// Memory that a product copies its rows' terms to, if it has to.
 #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "only AMX has to"))]
@@ -231,6 +245,8 @@ struct Span<'a, E, const GROUPS: usize> {
     count: usize,
     /// Where in a row of sums each group's columns begin.
     firsts: [usize; GROUPS],
+    /// What is added to every row of each group.
+    biases: [[f32; COLUMNS]; GROUPS],
     /// Whether what a task's rows see is in no cache yet.
     fresh: bool,
 }
@@ -308,6 +324,7 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
             panels: [Panel { weights: &[], width: 0, first: 0, next: &[] }; PANELS],
             count: 0,
             firsts: [0; GROUPS],
+            biases: self.finish.biases().map(|bias| widened(bias, &columns)),
             fresh: columns.start == task.start,
         };
         for (g, group) in self.groups.into_iter().enumerate() {
@@ -449,14 +466,24 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
         vectorised(
             #[inline(always)]
             || {
-                let columns = &span.columns;
-                for (row, sums) in tile.zip(sums.chunks_exact(GROUPS * self.span)) {
-                    let mut of_groups = [&[][..]; GROUPS];
-                    for (of_group, first) in of_groups.iter_mut().zip(span.firsts) {
-                        *of_group = &sums[first..][..columns.len()];
-                    }
-                    self.finish.row(row, columns.clone(), of_groups, self.of_y(row, columns));
+                let (columns, stride) = (&span.columns, GROUPS * self.span);
+                let mut biases = [&[][..]; GROUPS];
+                for (of_group, bias) in biases.iter_mut().zip(&span.biases) {
+                    *of_group = &bias[..columns.len()];
                 }
+                self.finish.rows(
+                    tile.len(),
+                    #[inline(always)]
+                    |i| {
+                        let mut of_groups = [&[][..]; GROUPS];
+                        for (of_group, first) in of_groups.iter_mut().zip(span.firsts) {
+                            *of_group = &sums[i * stride + first..][..columns.len()];
+                        }
+                        Some((tile.start + i, of_groups, self.of_y(tile.start + i, columns)))
+                    },
+                    columns,
+                    biases,
+                );
             },
         );
     }
