@@ -19,9 +19,10 @@ use std::arch::x86_64::*;
 use super::super::Compute;
 use super::super::amx::{Operands, SIDE, STEP, Tiles, is_available};
 use super::super::threads::{tiles, with_scratch};
+use super::super::write::write;
 use super::OutputRows;
 use super::kernel::Kernel;
-use super::pack::Head;
+use super::pack::{Head, pair};
 use super::x86::Avx512Vbmi;
 use crate::simd::prefetch;
 
@@ -76,10 +77,15 @@ pub(super) fn pack<E: Compute>(k: &Head<'_, E>, v: &Head<'_, E>, to: &mut [f32])
                 *to = v.pairs(rows.clone(), 8 * i);
             }
             // Weights, which are integers on their way, cannot tell of a NaN.
-            if !rows.take(2).all(|row| is_finite(k.row(row))) {
+            if !rows.clone().take(2).all(|row| is_finite(k.row(row))) {
                 to.fill(f32::NAN);
             }
-            to[v.depth] = Avx512Vbmi::ONES;
+            // So padding adds nothing, whatever weights its keys have.
+            to[v.depth] = match rows.len() {
+                0 => 0.0,
+                1 => pair(1.0, 0.0),
+                _ => Avx512Vbmi::ONES,
+            };
         }
     }
 }
@@ -127,9 +133,13 @@ pub(super) fn attend<E: Compute>(q: &Head<'_, E>, keys: usize, packed: &[f32], m
                     }
                     for (sums, y) in block.sums.chunks_exact(columns).zip(&mut y) {
                         let share = 1.0 / sums[q.depth];
-                        for (y, sum) in y.iter_mut().zip(sums) {
-                            *y = E::narrow(sum * share);
-                        }
+                        write(
+                            y,
+                            [sums],
+                            [],
+                            #[inline(always)]
+                            |[sum], []| sum * share,
+                        );
                     }
                 },
             );
@@ -169,7 +179,6 @@ impl Block<'_> {
         }
         let scores = self.scores.chunks_exact_mut(PITCH);
         for ((scores, state), sums) in scores.zip(&mut self.state).zip(self.sums.chunks_exact_mut(columns)) {
-            scores[keys..padded].fill(f32::NEG_INFINITY);
             let scores = &mut scores[..padded];
             state.follow(kernel, scores, scale, sums);
             weigh(kernel, scores, scale, state.minus_offset);
@@ -229,16 +238,17 @@ fn weigh(kernel: Avx512Vbmi, products: &mut [f32], scale: f32, minus_offset: f32
         (kernel.splat(scale * UNITS), kernel.splat(minus_offset * UNITS + BITS_OF_1));
     // SAFETY: the table is two vectors.
     let below: [__m512i; 2] = unsafe { std::mem::transmute(BELOW) };
-    for first in (0..products.len()).step_by(SIDE) {
-        let low = kernel.mul_add(kernel.load(&products[first..]), scale, bits_of_offset);
-        let high = kernel.mul_add(kernel.load(&products[first + LANES..]), scale, bits_of_offset);
-        // SAFETY: `kernel` exists.
-        let words = unsafe {
-            let bits = _mm512_packus_epi32(_mm512_cvtps_epi32(low), _mm512_cvtps_epi32(high));
+    let at = products.as_mut_ptr();
+    for i in 0..products.len() / SIDE {
+        // SAFETY: `kernel` exists. So many are read, and what is written has been read.
+        unsafe {
+            let (low, high) = (_mm512_loadu_ps(at.add(i * SIDE)), _mm512_loadu_ps(at.add(i * SIDE + LANES)));
+            let low = _mm512_cvtps_epi32(kernel.mul_add(low, scale, bits_of_offset));
+            let high = _mm512_cvtps_epi32(kernel.mul_add(high, scale, bits_of_offset));
+            let bits = _mm512_packus_epi32(low, high);
             let below = _mm512_maskz_permutex2var_epi8(LOWER_BYTES, below[0], bits, below[1]);
-            _mm512_castsi512_ps(_mm512_sub_epi16(bits, below))
-        };
-        kernel.store(words, &mut products[first / 2..]);
+            _mm512_storeu_epi16(at.add(i * LANES).cast(), _mm512_sub_epi16(bits, below));
+        }
     }
 }
 

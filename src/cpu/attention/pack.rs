@@ -130,7 +130,7 @@ fn first_words<E: Compute, K: Kernel>(row: &[E]) -> [f32; PANEL] {
 
 /// The word of two values in bf16, the upper half of an f32.
 #[inline(always)]
-fn pair(first: f32, second: f32) -> f32 {
+pub(super) fn pair(first: f32, second: f32) -> f32 {
     f32::from_bits(first.to_bits() >> 16 | second.to_bits())
 }
 
