@@ -64,11 +64,8 @@ mod sealed {
         }
         #[inline(always)]
         fn narrow_all(values: [f32; LANES], to: &mut [Self; LANES]) {
-            if round(&values, to) {
-                return;
-            }
-            for (to, value) in to.iter_mut().zip(values) {
-                *to = super::Compute::narrow(value);
+            if !round(&values, to) {
+                *to = values.map(super::Compute::narrow);
             }
         }
     }

@@ -8,7 +8,8 @@ pub(crate) use memory::{Ahead, CACHE_LINE, PastCaches, prefetch, want_large_page
 /// Runs `f` compiled for the widest vectors that this machine has; it and what it calls must be `#[inline(always)]` to
 /// profit.
 ///
-/// Only the width changes. Rust never fuses a multiplication with an addition, so the bits are the same.
+/// Only the width changes, and how values are rounded to [`bf16`]. Rust never fuses a multiplication with an addition, so
+/// the bits are the same, but for values below the normal numbers of bf16.
 #[inline(always)]
 pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
