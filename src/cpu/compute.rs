@@ -64,8 +64,12 @@ mod sealed {
         }
         #[inline(always)]
         fn narrow_all(values: [f32; LANES], to: &mut [Self; LANES]) {
-            if !round(&values, to) {
-                *to = values.map(super::Compute::narrow);
+            if round(&values, to) {
+                return;
+            }
+            // An array's own `map` would be a call, with all that registers hold in memory.
+            for (to, value) in to.iter_mut().zip(values) {
+                *to = super::Compute::narrow(value);
             }
         }
     }

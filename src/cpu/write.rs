@@ -81,8 +81,8 @@ struct Cut<'a, E, const N: usize> {
 #[inline(always)]
 fn cut<E, const N: usize>(rows: [&[E]; N], len: usize) -> Cut<'_, E, N> {
     let mut cut = Cut { whole: [&[]; N], rest: [&[]; N] };
-    for n in 0..N {
-        (cut.whole[n], cut.rest[n]) = rows[n][..len].as_chunks();
+    for ((whole, rest), row) in cut.whole.iter_mut().zip(&mut cut.rest).zip(rows) {
+        (*whole, *rest) = row[..len].as_chunks();
     }
     cut
 }
@@ -91,8 +91,8 @@ impl<E: Compute, const N: usize> Cut<'_, E, N> {
     #[inline(always)]
     fn whole(&self, i: usize, lane: usize) -> [f32; N] {
         let mut values = [0.0; N];
-        for n in 0..N {
-            values[n] = self.whole[n][i][lane].widen();
+        for (value, row) in values.iter_mut().zip(self.whole) {
+            *value = row[i][lane].widen();
         }
         values
     }
@@ -100,8 +100,8 @@ impl<E: Compute, const N: usize> Cut<'_, E, N> {
     #[inline(always)]
     fn rest(&self, i: usize) -> [f32; N] {
         let mut values = [0.0; N];
-        for n in 0..N {
-            values[n] = self.rest[n][i].widen();
+        for (value, row) in values.iter_mut().zip(self.rest) {
+            *value = row[i].widen();
         }
         values
     }
