@@ -102,6 +102,15 @@ impl Compute for bf16 {
     }
 }
 
+/// The first values of a row; 0 past its last.
+#[inline(always)]
+pub(super) fn widened<E: Compute, const N: usize>(row: &[E]) -> [f32; N] {
+    match row.first_chunk::<N>() {
+        Some(values) => values.map(E::widen),
+        None => std::array::from_fn(|i| row.get(i).map_or(0.0, |value| value.widen())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Compute;
+use super::compute::widened;
 use super::product::{Finish, Finished};
 use super::write::write_activated;
 use crate::ops::Activation;
@@ -44,8 +45,8 @@ impl<E: Compute> Finish<E, 1> for Epilogue<'_, E> {
         [self.bias]
     }
     #[inline(always)]
-    fn reads(&self, row: usize, columns: Range<usize>) -> &[E] {
-        self.residual.as_ref().map(|residual| residual.of(row, &columns)).unwrap_or_default()
+    fn reads(&self, row: usize, columns: &Range<usize>) -> &[E] {
+        self.residual.as_ref().map(|residual| residual.of(row, columns)).unwrap_or_default()
     }
     #[inline(always)]
     fn rows<'a>(
@@ -87,11 +88,7 @@ impl<E: Compute> Finish<E, 1> for Epilogue<'_, E> {
     }
 }
 
-/// The bias of some columns; 0 where there is none.
-pub(super) fn widened<E: Compute, const N: usize>(bias: Option<&[E]>, columns: &Range<usize>) -> [f32; N] {
-    let mut widened = [0.0; N];
-    for (widened, bias) in widened.iter_mut().zip(bias.map_or(&[][..], |bias| &bias[columns.clone()])) {
-        *widened = bias.widen();
-    }
-    widened
+/// The bias of some columns, widened; 0 where there is none.
+pub(super) fn bias_of<E: Compute, const N: usize>(bias: Option<&[E]>, columns: &Range<usize>) -> [f32; N] {
+    widened(bias.map_or(&[], |bias| &bias[columns.clone()]))
 }

@@ -106,17 +106,17 @@ fn sum_groups<E: Compute>(x: &[E], channels: usize, sums: &mut [f64]) {
     let (per_group, pixels) = (channels / groups, (x.len() / channels) as f64);
     for first in (0..channels).step_by(LANES) {
         let (centres, deviations) = strip(x, channels, first);
-        let (mut of_channels, mut of_squares) = ([0.0; LANES], [0.0; LANES]);
+        let (mut channel_sums, mut channel_squares) = ([0.0; LANES], [0.0; LANES]);
         for i in 0..LANES {
             let [centre, sum, square] =
                 [centres[i], deviations.sums[i], deviations.squares[i]].map(f64::from);
-            of_channels[i] = pixels * centre + sum;
-            of_squares[i] = (pixels * centre + 2.0 * sum) * centre + square;
+            channel_sums[i] = pixels * centre + sum;
+            channel_squares[i] = (pixels * centre + 2.0 * sum) * centre + square;
         }
         let last = channels.min(first + LANES);
         for group in first / per_group..last.div_ceil(per_group) {
             let [start, end] = [group, group + 1].map(|group| (group * per_group).clamp(first, last) - first);
-            for (sum, square) in of_channels[start..end].iter().zip(&of_squares[start..end]) {
+            for (sum, square) in channel_sums[start..end].iter().zip(&channel_squares[start..end]) {
                 sums[group] += sum;
                 squares[group] += square;
             }

@@ -35,7 +35,7 @@ use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
 use std::ops::{Add, Mul, Range, Sub};
 
 use super::conv2d::Pixels;
-use super::epilogue::{Epilogue, widened};
+use super::epilogue::{Epilogue, bias_of};
 use super::product::{Finish, Kernel, Output, Rows, kernel_f32, multiply};
 use super::threads::{share, tiles, with_scratch};
 use super::{Compute, Isa, PackedWeight};
@@ -160,20 +160,21 @@ impl<E: Compute> Convolution<'_, E> {
             #[inline(always)]
             || {
                 let width = columns.len();
-                let bias = &widened::<_, COLUMNS>(self.epilogue.bias, columns)[..width];
+                let bias = &bias_of::<_, COLUMNS>(self.epilogue.bias, columns)[..width];
                 for (at, patch) in block.clone().enumerate() {
                     if patch + 1 < block.end {
-                        for row in (0..INNER * INNER).filter_map(|pixel| self.row(patch + 1, pixel)) {
+                        for row in self.rows(patch + 1).into_iter().flatten() {
                             prefetch(self.of_y(row, columns));
-                            prefetch(self.epilogue.reads(row, columns.clone()));
+                            prefetch(self.epilogue.reads(row, columns));
                         }
                     }
                     transform_sums::<N>(&sums[at * width..], place, width, pixels);
+                    let rows = self.rows(patch);
                     self.epilogue.rows(
-                        INNER * INNER,
+                        rows.len(),
                         #[inline(always)]
                         |pixel| {
-                            let row = self.row(patch, pixel)?;
+                            let row = rows[pixel]?;
                             Some((row, [&pixels[pixel * width..][..width]], self.of_y(row, columns)))
                         },
                         columns,
@@ -184,13 +185,17 @@ impl<E: Compute> Convolution<'_, E> {
         );
     }
 
-    /// The row of `y` that a pixel of a patch is; `None` beyond the image.
+    /// The rows of `y` that a patch's pixels are; `None` beyond the image.
     #[inline(always)]
-    fn row(&self, patch: usize, pixel: usize) -> Option<usize> {
+    fn rows(&self, patch: usize) -> [Option<usize>; INNER * INNER] {
         let ([height, width], [tall, wide]) = (self.extents, self.patches.output);
         let (n, i, j) = (patch / (tall * wide), patch / wide % tall * INNER, patch % wide * INNER);
-        let (i, j) = (i + pixel / INNER, j + pixel % INNER);
-        (i < height && j < width).then(|| (n * height + i) * width + j)
+        let mut rows = [None; INNER * INNER];
+        for (pixel, row) in rows.iter_mut().enumerate() {
+            let (i, j) = (i + pixel / INNER, j + pixel % INNER);
+            *row = (i < height && j < width).then_some((n * height + i) * width + j);
+        }
+        rows
     }
 
     #[inline(always)]

@@ -80,7 +80,7 @@ pub(super) fn pack<E: Compute>(k: &Head<'_, E>, v: &Head<'_, E>, to: &mut [f32])
             if !rows.clone().take(2).all(|row| is_finite(k.row(row))) {
                 to.fill(f32::NAN);
             }
-            // So padding adds nothing, whatever weights its keys have.
+            // Nothing past the last value: there, weights are those of the last key again.
             to[v.depth] = match rows.len() {
                 0 => 0.0,
                 1 => pair(1.0, 0.0),
@@ -238,17 +238,16 @@ fn weigh(kernel: Avx512Vbmi, products: &mut [f32], scale: f32, minus_offset: f32
         (kernel.splat(scale * UNITS), kernel.splat(minus_offset * UNITS + BITS_OF_1));
     // SAFETY: the table is two vectors.
     let below: [__m512i; 2] = unsafe { std::mem::transmute(BELOW) };
-    let at = products.as_mut_ptr();
-    for i in 0..products.len() / SIDE {
-        // SAFETY: `kernel` exists. So many are read, and what is written has been read.
-        unsafe {
-            let (low, high) = (_mm512_loadu_ps(at.add(i * SIDE)), _mm512_loadu_ps(at.add(i * SIDE + LANES)));
-            let low = _mm512_cvtps_epi32(kernel.mul_add(low, scale, bits_of_offset));
-            let high = _mm512_cvtps_epi32(kernel.mul_add(high, scale, bits_of_offset));
-            let bits = _mm512_packus_epi32(low, high);
+    for first in (0..products.len()).step_by(SIDE) {
+        let low = kernel.mul_add(kernel.load(&products[first..]), scale, bits_of_offset);
+        let high = kernel.mul_add(kernel.load(&products[first + LANES..]), scale, bits_of_offset);
+        // SAFETY: `kernel` exists.
+        let words = unsafe {
+            let bits = _mm512_packus_epi32(_mm512_cvtps_epi32(low), _mm512_cvtps_epi32(high));
             let below = _mm512_maskz_permutex2var_epi8(LOWER_BYTES, below[0], bits, below[1]);
-            _mm512_storeu_epi16(at.add(i * LANES).cast(), _mm512_sub_epi16(bits, below));
-        }
+            _mm512_castsi512_ps(_mm512_sub_epi16(bits, below))
+        };
+        kernel.store(words, &mut products[first / 2..]);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::super::compute::widened;
 use super::super::threads::tiles;
 use super::super::{Compute, Cpu};
 use super::kernel::{Kernel, Keys, PANEL};
@@ -75,7 +76,7 @@ impl<'a, E: Compute> Head<'a, E> {
         &self.data[at * self.stride..][..self.depth]
     }
 
-    /// Rows `first..` as columns of words, `[depth in words, W]`; past the last comes anything.
+    /// Rows `first..` as columns of words, `[depth in words, W]`; past the last comes that one again.
     pub fn pack_rows<K: Kernel, const W: usize>(&self, first: usize, to: &mut [[f32; W]]) {
         for column in (0..W).step_by(PANEL) {
             let rows: [&[E]; PANEL] =
@@ -132,15 +133,6 @@ fn first_words<E: Compute, K: Kernel>(row: &[E]) -> [f32; PANEL] {
 #[inline(always)]
 pub(super) fn pair(first: f32, second: f32) -> f32 {
     f32::from_bits(first.to_bits() >> 16 | second.to_bits())
-}
-
-/// The first values of a row; 0 past its last.
-#[inline(always)]
-fn widened<E: Compute, const N: usize>(row: &[E]) -> [f32; N] {
-    match row.first_chunk::<N>() {
-        Some(values) => values.map(E::widen),
-        None => std::array::from_fn(|i| row.get(i).map_or(0.0, |value| value.widen())),
-    }
 }
 
 #[inline(always)]

@@ -126,7 +126,7 @@ impl<E: Compute, R: Rows<E> + Places<E>, F: Finish<E, GROUPS>, const GROUPS: usi
         }
         if part.last {
             for row in strips.iter().cloned().flatten() {
-                prefetch(self.finish.reads(row, span.columns.clone()));
+                prefetch(self.finish.reads(row, &span.columns));
             }
             for (strip, sums) in strips.iter().zip(sums.chunks(STRIP * stride)) {
                 for (rows, at) in lines(self.rows, strip.clone()) {

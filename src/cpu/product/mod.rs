@@ -33,7 +33,7 @@ use half::bf16;
 pub(super) use tile::Kernel;
 use tile::{Job, Multiply, ROWS, Run};
 
-use super::epilogue::widened;
+use super::epilogue::bias_of;
 use super::threads::{share, tiles, with_scratch};
 use super::{Compute, Isa, PackedWeight};
 use crate::error::Result;
@@ -123,7 +123,7 @@ pub(super) trait Finish<E: Compute, const GROUPS: usize>: Sync {
     /// What is added to all rows of each group; `None` for zeros.
     fn biases(&self) -> [Option<&[E]>; GROUPS];
     /// What it will read for some columns of a row and is not in a cache yet.
-    fn reads(&self, _row: usize, _columns: Range<usize>) -> &[E] {
+    fn reads(&self, _row: usize, _columns: &Range<usize>) -> &[E] {
         &[]
     }
     /// Writes some columns of some rows, to all of which it adds their biases.
@@ -324,7 +324,7 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
             panels: [Panel { weights: &[], width: 0, first: 0, next: &[] }; PANELS],
             count: 0,
             firsts: [0; GROUPS],
-            biases: self.finish.biases().map(|bias| widened(bias, &columns)),
+            biases: self.finish.biases().map(|bias| bias_of(bias, &columns)),
             fresh: columns.start == task.start,
         };
         for (g, group) in self.groups.into_iter().enumerate() {
@@ -492,7 +492,7 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
     fn want_columns(&self, tile: Range<usize>, columns: &Range<usize>, ahead: &mut Ahead<PIECES>) {
         for row in tile {
             ahead.want(self.of_y(row, columns));
-            ahead.want(self.finish.reads(row, columns.clone()));
+            ahead.want(self.finish.reads(row, columns));
         }
     }
 
