@@ -16,10 +16,9 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512F.
     Avx512,
-    /// AVX-512F with the dot product of bf16 pairs (`vdpbf16ps`); f32 is as in [`Isa::Avx512`].
+    /// AVX-512 with the dot product of bf16 pairs (`vdpbf16ps`) and permutations of bytes; f32 is as in [`Isa::Avx512`].
     Avx512Bf16,
-    /// AVX-512 with permutations of bytes and AMX's tiles of bf16 (`tdpbf16ps`), where Linux lets a process use them; f32 is
-    /// as in [`Isa::Avx512`].
+    /// The same with AMX's tiles of bf16 (`tdpbf16ps`), where Linux lets a process use them.
     Amx,
 }
 
@@ -51,8 +50,8 @@ impl Isa {
                 Isa::Neon => false,
                 Isa::Avx2 => has!("avx2") && has!("fma"),
                 Isa::Avx512 => avx512,
-                Isa::Avx512Bf16 => avx512 && has!("avx512bf16"),
-                Isa::Amx => avx512 && has!("avx512bf16") && has!("avx512vbmi") && amx::is_available(),
+                Isa::Avx512Bf16 => avx512 && has!("avx512bf16") && has!("avx512vbmi"),
+                Isa::Amx => Isa::Avx512Bf16.is_available() && amx::is_available(),
             }
         }
         #[cfg(not(target_arch = "x86_64"))]

@@ -23,7 +23,7 @@ use super::super::write::write;
 use super::OutputRows;
 use super::kernel::Kernel;
 use super::pack::{Head, pair};
-use super::x86::Avx512Vbmi;
+use super::x86::{Avx512Bf16, powers};
 use crate::simd::prefetch;
 
 /// Keys of a tile.
@@ -69,7 +69,7 @@ pub(super) fn pack<E: Compute>(k: &Head<'_, E>, v: &Head<'_, E>, to: &mut [f32])
         prefetch_rows(k, first + SIDE);
         prefetch_rows(v, first + SIDE);
         let (for_k, zeros) = for_k.as_chunks_mut::<SIDE>().0.split_at_mut(k.depth.div_ceil(2));
-        k.pack_rows::<Avx512Vbmi, SIDE>(first, for_k);
+        k.pack_rows::<Avx512Bf16, SIDE>(first, for_k);
         zeros.fill([0.0; SIDE]);
         for (word, to) in for_v.chunks_exact_mut(columns(v.depth)).enumerate() {
             let rows = first + first_key(word)..v.rows;
@@ -77,14 +77,14 @@ pub(super) fn pack<E: Compute>(k: &Head<'_, E>, v: &Head<'_, E>, to: &mut [f32])
                 *to = v.pairs(rows.clone(), 8 * i);
             }
             // Weights, which are integers on their way, cannot tell of a NaN.
-            if !rows.clone().take(2).all(|row| is_finite(k.row(row))) {
+            if !rows.clone().take(2).all(|row| k.is_finite(row)) {
                 to.fill(f32::NAN);
             }
             // Nothing past the last value: there, weights are those of the last key again.
             to[v.depth] = match rows.len() {
                 0 => 0.0,
                 1 => pair(1.0, 0.0),
-                _ => Avx512Vbmi::ONES,
+                _ => Avx512Bf16::ONES,
             };
         }
     }
@@ -97,15 +97,10 @@ fn prefetch_rows<E: Compute>(head: &Head<'_, E>, first: usize) {
     }
 }
 
-/// Looks at all of a row, for a loop that may end early does not vectorise.
-fn is_finite<E: Compute>(row: &[E]) -> bool {
-    row.iter().fold(true, |finite, value| finite & value.widen().is_finite())
-}
-
 /// Writes what queries find among packed keys.
 pub(super) fn attend<E: Compute>(q: &Head<'_, E>, keys: usize, packed: &[f32], mut y: OutputRows<'_, E>) {
     assert!(is_available());
-    let kernel = Avx512Vbmi::new();
+    let kernel = Avx512Bf16::new();
     let [words, columns] = [words(q.depth), columns(q.depth)];
     let (k, v) = packed.split_at(layout(keys, q.depth)[0]);
     with_scratch(SIDE * (words + PITCH + columns), |scratch| {
@@ -169,7 +164,7 @@ struct State {
 impl Block<'_> {
     /// Adds what a tile of keys contributes. `scale` takes products of queries and keys to scores.
     #[inline(always)]
-    fn attend(&mut self, kernel: Avx512Vbmi, k: &[f32], v: &[f32], keys: usize, scale: f32) {
+    fn attend(&mut self, kernel: Avx512Bf16, k: &[f32], v: &[f32], keys: usize, scale: f32) {
         let [words, columns] = [self.queries.len(), self.sums.len()].map(|len| len / SIDE);
         let padded = keys.next_multiple_of(SIDE);
         let queries = Matrix { words: self.queries, stride: words };
@@ -200,7 +195,7 @@ impl State {
 
     /// Has the offset follow the products of a tile, and shrinks sums by as much.
     #[inline(always)]
-    fn follow(&mut self, kernel: Avx512Vbmi, products: &[f32], scale: f32, sums: &mut [f32]) {
+    fn follow(&mut self, kernel: Avx512Bf16, products: &[f32], scale: f32, sums: &mut [f32]) {
         let mut largest = [kernel.splat(f32::NEG_INFINITY); 2];
         for products in products.chunks_exact(SIDE) {
             largest[0] = kernel.max(kernel.load(products), largest[0]);
@@ -225,42 +220,18 @@ impl State {
 }
 
 /// Turns a query's products with keys into weights, in place.
-///
-/// The bits of a bf16, as an integer, are its exponent in 128ths, but for how far its mantissa lies below the fraction of
-/// that: so a score is rounded to 128ths, and a table says how far. The error is that of one rounding more.
 #[inline(always)]
-fn weigh(kernel: Avx512Vbmi, products: &mut [f32], scale: f32, minus_offset: f32) {
-    const UNITS: f32 = 128.0;
-    const BITS_OF_1: f32 = 127.0 * UNITS;
-    const LOWER_BYTES: __mmask64 = 0x5555_5555_5555_5555;
-
-    let (scale, bits_of_offset) =
-        (kernel.splat(scale * UNITS), kernel.splat(minus_offset * UNITS + BITS_OF_1));
-    // SAFETY: the table is two vectors.
-    let below: [__m512i; 2] = unsafe { std::mem::transmute(BELOW) };
+fn weigh(kernel: Avx512Bf16, products: &mut [f32], scale: f32, minus_offset: f32) {
+    let scale = kernel.splat(scale * Avx512Bf16::UNIT);
+    let minus_offset = kernel.splat(minus_offset * Avx512Bf16::UNIT + Avx512Bf16::ORIGIN);
     for first in (0..products.len()).step_by(SIDE) {
-        let low = kernel.mul_add(kernel.load(&products[first..]), scale, bits_of_offset);
-        let high = kernel.mul_add(kernel.load(&products[first + LANES..]), scale, bits_of_offset);
+        let low = kernel.mul_add(kernel.load(&products[first..]), scale, minus_offset);
+        let high = kernel.mul_add(kernel.load(&products[first + LANES..]), scale, minus_offset);
         // SAFETY: `kernel` exists.
-        let words = unsafe {
-            let bits = _mm512_packus_epi32(_mm512_cvtps_epi32(low), _mm512_cvtps_epi32(high));
-            let below = _mm512_maskz_permutex2var_epi8(LOWER_BYTES, below[0], bits, below[1]);
-            _mm512_castsi512_ps(_mm512_sub_epi16(bits, below))
-        };
+        let words = unsafe { _mm512_castsi512_ps(powers(low, high)) };
         kernel.store(words, &mut products[first / 2..]);
     }
 }
-
-/// How far, for each fraction `f / 128` of an exponent, the mantissa of that power of two lies below `f`.
-const BELOW: [u8; 128] = {
-    const ROOT: f64 = 1.005_429_901_112_802_8;
-    let (mut below, mut power, mut f) = ([0; 128], 1.0, 0);
-    while f < 128 {
-        below[f] = (f as f64 - 128.0 * (power - 1.0)).round() as u8;
-        (power, f) = (power * ROOT, f + 1);
-    }
-    below
-};
 
 /// The key of a group of [`SIDE`] that a word of weights begins with, followed by the next: [`weigh`] takes four of the
 /// first half and four of the second at a time.

@@ -22,6 +22,11 @@ pub(super) trait Kernel: Copy + Send + Sync {
     const PER_WORD: usize = 1;
     /// The word of ones.
     const ONES: f32 = 1.0;
+    /// What an exponent of 1 more is in the numbers that [`Kernel::weights`] takes, and what an exponent of 0 is.
+    const UNIT: f32 = 1.0;
+    const ORIGIN: f32 = 0.0;
+    /// Whether the weight of NaN is NaN.
+    const SHOWS_NAN: bool = true;
 
     /// The proof. Panics if the machine does not have it, which a backend has asked before.
     fn new() -> Self;
@@ -45,10 +50,10 @@ pub(super) trait Kernel: Copy + Send + Sync {
     fn dot(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
         self.mul_add(a, b, c)
     }
-    /// The words of neighbours along a sum, where a word holds two.
+    /// Words of weights: 2 to the power `first`, followed, where a word holds two, by 2 to the power `second`.
     #[inline(always)]
-    fn join(self, first: Self::Vector, _second: Self::Vector) -> Self::Vector {
-        first
+    fn weights(self, first: Self::Vector, _second: Self::Vector) -> Self::Vector {
+        exp2(self, first)
     }
 }
 
@@ -102,22 +107,20 @@ fn product<K: Kernel, const V: usize, const W: usize>(
     tile
 }
 
-/// `2^t` for `t` up to 0, and 0 below -126.5, within 2 ulp; for weights that are rounded to bf16, within 2^-13.
+/// `2^t` for `t` up to 0, and 0 below -126.5, within 2 ulp.
 #[inline(always)]
-pub(super) fn exp2<K: Kernel>(kernel: K, t: K::Vector) -> K::Vector {
+fn exp2<K: Kernel>(kernel: K, t: K::Vector) -> K::Vector {
     // Added to a small number, its lowest bits are that number, rounded, plus 127.
     const ROUND: f32 = 12_582_912.0 + 127.0;
-    // Minimax fits of 2^x over [-1/2, 1/2], from the highest power.
-    const TO_F32: [f32; 6] =
+    // A minimax fit of 2^x over [-1/2, 1/2], from the highest power.
+    const FIT: [f32; 6] =
         [1.327_647_2e-3, 9.675_541e-3, 5.550_713_3e-2, 0.240_221_2, 0.693_146_97, 1.000_000_1];
-    const TO_BF16: [f32; 4] = [5.517_167e-2, 0.242_611_12, 0.693_261, 0.999_928_06];
 
     let t = kernel.max(kernel.splat(-127.0), t);
     let rounded = kernel.add(t, kernel.splat(ROUND));
     let rest = kernel.sub(t, kernel.sub(rounded, kernel.splat(ROUND)));
-    let coefficients: &[f32] = if K::PER_WORD == 1 { &TO_F32 } else { &TO_BF16 };
-    let mut power = kernel.splat(coefficients[0]);
-    for &coefficient in &coefficients[1..] {
+    let mut power = kernel.splat(FIT[0]);
+    for &coefficient in &FIT[1..] {
         power = kernel.mul_add(power, rest, kernel.splat(coefficient));
     }
     kernel.mul(power, kernel.power_of_two(rounded))
@@ -146,17 +149,27 @@ pub(super) struct Keys<'a> {
     pub v: &'a [[f32; PANEL]],
 }
 
-/// What takes products of queries and keys to weights: `2^(product scale - offset)`.
-struct Weight<K: Kernel, const V: usize> {
+/// What takes products of queries and keys to exponents of weights: `product scale - offset`.
+struct Exponents<K: Kernel, const V: usize> {
     scale: K::Vector,
     minus_offset: Row<K, V>,
 }
 
-impl<K: Kernel, const V: usize> Weight<K, V> {
+impl<K: Kernel, const V: usize> Exponents<K, V> {
+    /// So that the largest product has a weight of 1. An exponent of 1 more is `unit`, an exponent of 0 is `origin`.
+    #[inline(always)]
+    fn new(kernel: K, largest: Row<K, V>, scale: f32, unit: f32, origin: f32) -> Self {
+        let mut minus_offset = largest;
+        for largest in &mut minus_offset {
+            *largest = kernel.mul_add(*largest, kernel.splat(-scale * unit), kernel.splat(origin));
+        }
+        Exponents { scale: kernel.splat(scale * unit), minus_offset }
+    }
+
     #[inline(always)]
     fn of(&self, kernel: K, mut products: Row<K, V>) -> Row<K, V> {
         for (product, minus_offset) in products.iter_mut().zip(self.minus_offset) {
-            *product = exp2(kernel, kernel.mul_add(*product, self.scale, minus_offset));
+            *product = kernel.mul_add(*product, self.scale, minus_offset);
         }
         products
     }
@@ -175,12 +188,13 @@ impl<const W: usize> Block<'_, W> {
     ) {
         let before: Row<K, V> = load(kernel, self.largest);
         let largest = self.multiply_keys(kernel, keys, before, tile);
-        let minus_scale = [kernel.splat(-scale); V];
-        let weight =
-            Weight { scale: kernel.splat(scale), minus_offset: multiply(kernel, largest, minus_scale) };
-        let shrink = weight.of(kernel, before);
+        let mut shrink = Exponents::new(kernel, largest, scale, 1.0, 0.0).of(kernel, before);
+        for exponent in &mut shrink {
+            *exponent = exp2(kernel, *exponent);
+        }
         let total = multiply(kernel, load(kernel, self.total), shrink);
-        let total = weigh(kernel, &weight, keys.count, total, tile);
+        let exponents = Exponents::new(kernel, largest, scale, K::UNIT, K::ORIGIN);
+        let total = weigh(kernel, &exponents, keys.count, total, tile);
         store::<K, V>(kernel, largest, self.largest);
         store(kernel, total, self.total);
         self.add_values(kernel, keys, shrink, tile);
@@ -241,7 +255,7 @@ impl<const W: usize> Block<'_, W> {
 #[inline(always)]
 fn weigh<K: Kernel, const V: usize, const W: usize>(
     kernel: K,
-    weight: &Weight<K, V>,
+    exponents: &Exponents<K, V>,
     keys: usize,
     mut total: Row<K, V>,
     tile: &mut [[f32; W]],
@@ -249,18 +263,15 @@ fn weigh<K: Kernel, const V: usize, const W: usize>(
     let ones = kernel.splat(K::ONES);
     for word in 0..keys.div_ceil(K::PER_WORD) {
         let key = word * K::PER_WORD;
-        let mut words = weight.of(kernel, load(kernel, &tile[key]));
-        if K::PER_WORD == 2 {
-            let mut next = [kernel.splat(0.0); V];
-            if key + 1 < keys {
-                next = weight.of(kernel, load(kernel, &tile[key + 1]));
-            }
-            for (first, second) in words.iter_mut().zip(next) {
-                *first = kernel.join(*first, second);
-            }
+        let mut words = exponents.of(kernel, load(kernel, &tile[key]));
+        // Of no key, whose weight is 0.
+        let mut next = [kernel.splat(f32::NEG_INFINITY); V];
+        if K::PER_WORD == 2 && key + 1 < keys {
+            next = exponents.of(kernel, load(kernel, &tile[key + 1]));
         }
-        for (total, weights) in total.iter_mut().zip(words) {
-            *total = kernel.dot(ones, weights, *total);
+        for ((word, next), total) in words.iter_mut().zip(next).zip(&mut total) {
+            *word = kernel.weights(*word, next);
+            *total = kernel.dot(ones, *word, *total);
         }
         store(kernel, words, &mut tile[word]);
     }

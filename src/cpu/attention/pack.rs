@@ -40,6 +40,13 @@ pub(super) fn pack<E: Compute, K: Kernel>(k: &Head<'_, E>, v: &Head<'_, E>, to: 
         for (first, panel) in (0..v.depth).step_by(PANEL).zip(panels) {
             v.pack_columns::<K>(keys.clone(), first, panel);
         }
+        if !K::SHOWS_NAN {
+            let words = keys.len().div_ceil(K::PER_WORD);
+            for key in keys.clone().filter(|&key| !k.is_finite(key)) {
+                let word = (key - keys.start) / K::PER_WORD;
+                for_v.iter_mut().skip(word).step_by(words).for_each(|values| values.fill(f32::NAN));
+            }
+        }
     }
 }
 
@@ -74,6 +81,11 @@ impl<'a, E: Compute> Head<'a, E> {
 
     pub fn row(&self, at: usize) -> &'a [E] {
         &self.data[at * self.stride..][..self.depth]
+    }
+
+    /// Looks at all of a row, for a loop that may end early does not vectorise.
+    pub fn is_finite(&self, at: usize) -> bool {
+        self.row(at).iter().fold(true, |finite, value| finite & value.widen().is_finite())
     }
 
     /// Rows `first..` as columns of words, `[depth in words, W]`; past the last comes that one again.
