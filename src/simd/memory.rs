@@ -63,16 +63,23 @@ pub(crate) struct Ahead<const N: usize> {
     lines: usize,
 }
 
-/// What was not asked for yet of some memory.
+/// Rows of memory, of which some were asked for.
 #[derive(Clone, Copy)]
 struct Piece {
-    start: *const u8,
+    /// Where the rest of a row begins, and how many lines that is.
+    rest: *const u8,
+    left: usize,
+    /// Of every row.
     lines: usize,
+    /// After that one, and how many bytes from the end of one's lines the next begins.
+    rows: usize,
+    gap: usize,
 }
 
 impl<const N: usize> Ahead<N> {
     pub(crate) fn new() -> Self {
-        Ahead { pieces: [Piece { start: std::ptr::null(), lines: 0 }; N], count: 0, next: 0, lines: 0 }
+        let nothing = Piece { rest: std::ptr::null(), left: 0, lines: 0, rows: 0, gap: 0 };
+        Ahead { pieces: [nothing; N], count: 0, next: 0, lines: 0 }
     }
 
     /// Forgets everything.
@@ -83,18 +90,22 @@ impl<const N: usize> Ahead<N> {
     /// Adds `values`, unless there are `N` pieces: nothing depends on it.
     #[inline(always)]
     pub(crate) fn want<T>(&mut self, values: &[T]) {
+        self.want_rows(values, 1, 0);
+    }
+
+    /// The same of `rows` rows, each as many values long as `first` and `stride` after the one before.
+    #[inline(always)]
+    pub(crate) fn want_rows<T>(&mut self, first: &[T], rows: usize, stride: usize) {
         // Elsewhere nothing would be asked for.
-        if values.is_empty() || cfg!(not(target_arch = "x86_64")) {
+        if first.is_empty() || cfg!(not(target_arch = "x86_64")) {
             return;
         }
         let Some(piece) = self.pieces.get_mut(self.count) else { return };
-        let start = values.as_ptr().cast::<u8>();
-        let skipped = start.addr() % CACHE_LINE;
-        *piece = Piece {
-            start: start.wrapping_sub(skipped),
-            lines: (skipped + size_of_val(values)).div_ceil(CACHE_LINE),
-        };
-        self.lines += piece.lines;
+        let rest = first.as_ptr().cast::<u8>();
+        let lines = (rest.addr() % CACHE_LINE + size_of_val(first)).div_ceil(CACHE_LINE);
+        let gap = (stride * size_of::<T>()).wrapping_sub(lines * CACHE_LINE);
+        *piece = Piece { rest, left: lines, lines, rows: rows - 1, gap };
+        self.lines += rows * lines;
         self.count += 1;
     }
 
@@ -109,14 +120,18 @@ impl<const N: usize> Ahead<N> {
         while lines > 0 {
             let Some(piece) = self.pieces[..self.count].get_mut(self.next) else { return };
             // From a copy: what is read back from memory for each line comes later than what is multiplied meanwhile.
-            let Piece { start, lines: left } = *piece;
+            let Piece { rest, left, lines: of_row, rows, gap } = *piece;
             let now = lines.min(left);
             for line in 0..now {
-                prefetch_line(start.wrapping_add(line * CACHE_LINE));
+                prefetch_line(rest.wrapping_add(line * CACHE_LINE));
             }
-            *piece = Piece { start: start.wrapping_add(now * CACHE_LINE), lines: left - now };
-            self.next += usize::from(now == left);
             lines -= now;
+            (piece.rest, piece.left) = (rest.wrapping_add(now * CACHE_LINE), left - now);
+            if now == left {
+                self.next += usize::from(rows == 0);
+                (piece.rest, piece.left) = (piece.rest.wrapping_add(gap), of_row);
+                piece.rows = rows.wrapping_sub(1);
+            }
         }
     }
 }

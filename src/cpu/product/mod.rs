@@ -114,15 +114,16 @@ const PANELS: usize = 2 * 3;
 /// Taps that a tile takes at once, if they are so short that loading and storing its sums would show.
 const TAPS: usize = 9;
 
-/// Pieces of memory that a tile asks for, at most: rows that the next one sees, what it reads and writes itself, and
+/// Pieces of memory that a tile asks for, at most: what it reads and writes itself, rows that the next one sees, and
 /// weights.
-const PIECES: usize = (TAPS + 2) * ROWS + PANELS;
+const PIECES: usize = 2 + TAPS * ROWS + PANELS;
 
 /// What becomes of sums when they are whole.
 pub(super) trait Finish<E: Compute, const GROUPS: usize>: Sync {
     /// What is added to all rows of each group; `None` for zeros.
     fn biases(&self) -> [Option<&[E]>; GROUPS];
-    /// What it will read for some columns of a row and is not in a cache yet.
+    /// What it will read for some columns of a row and is not in a cache yet; what it will for the next row lies as much
+    /// further as that itself.
     fn reads(&self, _row: usize, _columns: &Range<usize>) -> &[E] {
         &[]
     }
@@ -386,11 +387,15 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
     ) {
         let (inputs, zeros) = (self.weight.inputs(), self.weight.zeros());
         let tiles = block.len().div_ceil(ROWS);
+        let mut of_panels = span.panels.map(|panel| {
+            let weights = panel.ahead(part);
+            weights.chunks(weights.len().div_ceil(tiles).max(1))
+        });
         let mut ahead = Ahead::new();
+        let mut starts = [[std::ptr::null(); ROWS]; TAPS];
         let mut row = self.rows.row(block.start);
         for (i, first) in block.clone().step_by(ROWS).enumerate() {
             let tile = first..block.end.min(first + ROWS);
-            let mut starts = [[std::ptr::null(); ROWS]; TAPS];
             for r in 0..tile.len() {
                 for (starts, tap) in starts.iter_mut().zip(part.taps.clone()) {
                     let seen = self.rows.seen(row, tap).unwrap_or(zeros);
@@ -400,16 +405,13 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
             }
             ahead.clear();
             if part.last {
-                self.want_columns(tile.clone(), &span.columns, &mut ahead);
+                ahead.want_rows(self.of_y(tile.start, &span.columns), tile.len(), self.width);
+                ahead.want_rows(self.finish.reads(tile.start, &span.columns), tile.len(), self.width);
             }
             if span.fresh {
                 self.want_rows(row, ROWS.min(block.end - tile.end), part, &mut ahead);
             }
-            for panel in span.panels() {
-                let weights = panel.ahead(part);
-                let share = weights.len().div_ceil(tiles).max(1);
-                ahead.want(weights.chunks(share).nth(i).unwrap_or_default());
-            }
+            of_panels.iter_mut().filter_map(Iterator::next).for_each(|weights| ahead.want(weights));
             let sums = &mut sums[i * step..];
             let starts = Starts { of_taps: &starts[..part.taps.len()], rows: tile.len() };
             match self.kernel.run {
@@ -486,14 +488,6 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
                 );
             },
         );
-    }
-
-    /// Adds what a tile's columns will be read from and written to.
-    fn want_columns(&self, tile: Range<usize>, columns: &Range<usize>, ahead: &mut Ahead<PIECES>) {
-        for row in tile {
-            ahead.want(self.of_y(row, columns));
-            ahead.want(self.finish.reads(row, columns));
-        }
     }
 
     /// Adds the terms of some rows.
