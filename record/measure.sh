@@ -41,12 +41,9 @@ turns noise noise
 turns samplers samplers
 turns samplers samplers --batch 16 --side 128
 for dtype in f32 bf16; do
+    for batch in 2 1; do turns unet unet --dtype "$dtype" --batch "$batch"; done
     turns ops ops --dtype "$dtype" --batch 2
-    turns unet unet --dtype "$dtype" --batch 2
 done
-# One picture: what has no batches, and not what takes minutes to compile.
-turns unet unet --dtype bf16 --batch 1 --engines eager last OpenVINO diffusion
-turns unet unet --dtype f32 --batch 1 --engines eager last OpenVINO candle
 
 ours samplers sampler --iterations 10
 [ -n "${QUICK:-}" ] && sizes=(256 384) batches=(4) || { sizes=(256 384 768 1024) batches=(4 8); }
