@@ -47,9 +47,16 @@ pub(crate) const CACHE_LINE: usize = 64;
 /// Begins to bring `values` into the second nearest cache.
 #[inline(always)]
 pub(crate) fn prefetch<T>(values: &[T]) {
-    let mut ahead = Ahead::<1>::new();
-    ahead.want(values);
-    ahead.ask(ahead.lines());
+    prefetch_lines(values.as_ptr().cast(), lines_of(values));
+}
+
+/// How many lines of a cache values lie in.
+#[inline(always)]
+fn lines_of<T>(values: &[T]) -> usize {
+    match values {
+        [] => 0,
+        _ => (values.as_ptr().addr() % CACHE_LINE + size_of_val(values)).div_ceil(CACHE_LINE),
+    }
 }
 
 /// Memory that will be needed, in at most `N` pieces, to be asked for little by little while something else is computed: a
@@ -101,8 +108,7 @@ impl<const N: usize> Ahead<N> {
             return;
         }
         let Some(piece) = self.pieces.get_mut(self.count) else { return };
-        let rest = first.as_ptr().cast::<u8>();
-        let lines = (rest.addr() % CACHE_LINE + size_of_val(first)).div_ceil(CACHE_LINE);
+        let (rest, lines) = (first.as_ptr().cast::<u8>(), lines_of(first));
         let gap = (stride * size_of::<T>()).wrapping_sub(lines * CACHE_LINE);
         *piece = Piece { rest, left: lines, lines, rows: rows - 1, gap };
         self.lines += rows * lines;
@@ -122,9 +128,7 @@ impl<const N: usize> Ahead<N> {
             // From a copy: what is read back from memory for each line comes later than what is multiplied meanwhile.
             let Piece { rest, left, lines: of_row, rows, gap } = *piece;
             let now = lines.min(left);
-            for line in 0..now {
-                prefetch_line(rest.wrapping_add(line * CACHE_LINE));
-            }
+            prefetch_lines(rest, now);
             lines -= now;
             (piece.rest, piece.left) = (rest.wrapping_add(now * CACHE_LINE), left - now);
             if now == left {
@@ -136,16 +140,20 @@ impl<const N: usize> Ahead<N> {
     }
 }
 
+/// So many, from that of `first` on.
 #[inline(always)]
-fn prefetch_line(line: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing that could be seen, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) };
+fn prefetch_lines(first: *const u8, lines: usize) {
+    for line in 0..lines {
+        let line = first.wrapping_add(line * CACHE_LINE);
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: a prefetch reads nothing that could be seen, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
 }
 
 /// Asks for large pages behind `memory`, which is yet to be written: so that it takes fewer of them, each of which has to
