@@ -15,16 +15,17 @@
 //! as much as plain code even with F(2x2, 3x3), which has 2.25 times as many products, and 7 times with this.
 //!
 //! Tried and lost, of 675 GFLOP/s (of the direct method's operations) at 64x64 over 320 channels in bf16 on two cores of a
-//! Zen 4 whose products reach 210: places without a cache line between them (563); F(2x2, 3x3) (380, in f32); at
-//! 32x32 over 640, which has 700, 128 patches to a task (600), 48 (630), three panels (635). Of 370 in f32 on two cores of
-//! a Zen 3, whose panels are a quarter as wide: patches transformed anew for every two panels, and outputs finished a panel
-//! at a time, so that what is added to them comes by single cache lines (230). There 32 to 128 channels at a time, 64 to
-//! 256 outputs and 48 to 128 patches to a task differ by less than the machine's noise. Of 740 in f32 on two cores of an
-//! Emerald Rapids whose products reach 350: 128 channels at a time or 64 outputs to a task (8 % slower), 48 patches of 160
-//! channels (10 %), 64 of 128 (19 %); asking, while places are multiplied, for the places or the weights that come next, or
-//! for a patch's pixels and outputs bit by bit (2 % slower to no difference); transforms by intrinsics, multiplications and
-//! additions fused, which takes a third less arithmetic (no difference: they wait for the second cache); lines asked for
-//! before transformed weights are written to them (1 to 5 % slower).
+//! Zen 4 whose products reach 210: places without a cache line between them (563); F(2x2, 3x3) (380, in f32); at 32x32 over
+//! 640, which has 700, 128 patches to a task (600), 48 (630), three panels (635). Of 370 in f32 on two cores of a Zen 3,
+//! whose panels are a quarter as wide: patches transformed anew for every two panels, and outputs finished a panel at a
+//! time, so that what is added to them comes by single cache lines (230). There 32 to 128 channels at a time, 64 to 256
+//! outputs and 48 to 128 patches to a task differ by less than the machine's noise. Of 740 in f32 on two cores of an Emerald
+//! Rapids whose products reach 350: 128 channels at a time or 64 outputs to a task (8 % slower), 48 patches of 160 channels
+//! (10 %), 64 of 128 (19 %), 48 or 64 channels and 64 to 128 patches (no difference); asking, while places are multiplied,
+//! for the places or the weights that come next, or for a patch's pixels and outputs bit by bit (2 % slower to no
+//! difference); transforms by intrinsics, multiplications and additions fused, which takes a third less arithmetic (no
+//! difference: they wait for the second cache); lines asked for before transformed weights are written to them (1 to 5 %
+//! slower).
 
 #![expect(
     clippy::needless_range_loop,

@@ -14,7 +14,8 @@
 //! `gemm` crate reached 200 to 210 in f32. In f32 on a core of an Emerald Rapids at 177 in registers: all that a tile needs
 //! asked for at once, in front of it (1024x2560x640, 130 instead of 161; 256x1280x10240 with GEGLU, 134 instead of 158).
 //! There two panels to a span make most shapes 2 to 4 % faster by themselves, GEGLU 2 % slower, and a UNet no faster;
-//! parts of a quarter or half the size change nothing.
+//! parts of a quarter or half the size change nothing, of twice the size 2 to 3 % from 2,560 terms on, of more are slower;
+//! tiles of 14 rows by two vectors are 4 % slower, and 4 % faster where bf16 is widened.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
