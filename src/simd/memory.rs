@@ -130,11 +130,13 @@ impl<const N: usize> Ahead<N> {
             let now = lines.min(left);
             prefetch_lines(rest, now);
             lines -= now;
-            (piece.rest, piece.left) = (rest.wrapping_add(now * CACHE_LINE), left - now);
-            if now == left {
-                self.next += usize::from(rows == 0);
-                (piece.rest, piece.left) = (piece.rest.wrapping_add(gap), of_row);
-                piece.rows = rows.wrapping_sub(1);
+            let rest = rest.wrapping_add(now * CACHE_LINE);
+            if now < left {
+                (piece.rest, piece.left) = (rest, left - now);
+            } else if rows > 0 {
+                (piece.rest, piece.left, piece.rows) = (rest.wrapping_add(gap), of_row, rows - 1);
+            } else {
+                self.next += 1;
             }
         }
     }

@@ -410,7 +410,7 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
                 ahead.want_rows(self.finish.reads(tile.start, &span.columns), tile.len(), self.width);
             }
             if span.fresh {
-                self.want_rows(row, ROWS.min(block.end - tile.end), part, &mut ahead);
+                self.want_terms(row, ROWS.min(block.end - tile.end), part, &mut ahead);
             }
             of_panels.iter_mut().filter_map(Iterator::next).for_each(|weights| ahead.want(weights));
             let sums = &mut sums[i * step..];
@@ -492,7 +492,7 @@ impl<E: Compute, R: Rows<E>, F: Finish<E, GROUPS>, const GROUPS: usize> Product<
     }
 
     /// Adds the terms of some rows.
-    fn want_rows(&self, mut row: R::Row, count: usize, part: &Part, ahead: &mut Ahead<PIECES>) {
+    fn want_terms(&self, mut row: R::Row, count: usize, part: &Part, ahead: &mut Ahead<PIECES>) {
         for _ in 0..count {
             part.taps
                 .clone()
