@@ -44,14 +44,14 @@ __device__ __forceinline__ void ask(const Tiles<D>& tiles, uint32_t q_tile, uint
 // scores = Q K^T
 template <class E, int D>
 __device__ __forceinline__ void multiply_keys(float (&scores)[KEYS / 8][4], uint32_t q, uint32_t k) {
-  wgmma_fence();
+  wgmma_fence(scores);
 #pragma unroll
   for (int d = 0; d < D; d += 16) {
     const uint32_t a = q + d / 64 * QUERIES * 128 + d % 64 * 2, b = k + d / 64 * KEYS * 128 + d % 64 * 2;
     Wgmma<E, KEYS>::add(scores, wgmma_operand(a), wgmma_operand(b), d > 0);
   }
   wgmma_commit();
-  wgmma_wait<0>();
+  wgmma_wait<0>(scores);
 }
 
 // sums += P V
@@ -62,12 +62,12 @@ __device__ __forceinline__ void multiply_values(float (&sums)[D / 8][4], const f
   for (int j = 0; j < KEYS / 16; j++)
 #pragma unroll
     for (int r = 0; r < 4; r++) a[j][r] = pack2<E>(p[2 * j + r / 2][r % 2 * 2], p[2 * j + r / 2][r % 2 * 2 + 1]);
-  wgmma_fence();
+  wgmma_fence(sums, a);
 #pragma unroll
   for (int j = 0; j < KEYS / 16; j++)
     WgmmaValues<E, D>::add(sums, a[j], wgmma_operand_transposed(v + j * 16 * 128, KEYS * 128));
   wgmma_commit();
-  wgmma_wait<0>();
+  wgmma_wait<0>(sums, a);
 }
 
 template <class E, int D>

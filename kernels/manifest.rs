@@ -42,6 +42,8 @@ pub enum Uses {
     WarpgroupProducts,
     /// Hopper's copies of boxes of a tensor, and the barriers that they report to.
     TensorCopies,
+    /// Hopper's moving of registers from threads that ask for tiles to those that multiply: `setmaxnreg`.
+    RegisterTransfer,
 }
 
 /// The compute types.
@@ -227,9 +229,12 @@ pub const FILES: &[File] = &[
     File {
         name: "product_hopper",
         kernels: &[
-            product_hopper("product_hopper_128x64"),
-            product_hopper("product_hopper_128x128"),
-            product_hopper("product_hopper_128x256"),
+            product_hopper("product_hopper_128x64", &[Uses::WarpgroupProducts, Uses::TensorCopies]),
+            product_hopper("product_hopper_128x128", &[Uses::WarpgroupProducts, Uses::TensorCopies]),
+            product_hopper(
+                "product_hopper_128x256",
+                &[Uses::WarpgroupProducts, Uses::TensorCopies, Uses::RegisterTransfer],
+            ),
         ],
         flags: &[],
         architectures: HOPPER,
@@ -275,7 +280,6 @@ const fn product(name: &'static str, args: &'static [&'static str]) -> Kernel {
 }
 
 /// A product of tiles that tensor copies bring.
-const fn product_hopper(name: &'static str) -> Kernel {
-    const USES: &[Uses] = &[Uses::WarpgroupProducts, Uses::TensorCopies];
-    Kernel { name, elements: HALVES, args: &["TensorMap", "TensorMap", "Products"], uses: USES }
+const fn product_hopper(name: &'static str, uses: &'static [Uses]) -> Kernel {
+    Kernel { name, elements: HALVES, args: &["TensorMap", "TensorMap", "Products"], uses }
 }

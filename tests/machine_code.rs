@@ -141,6 +141,18 @@ fn every_kernel_is_there_and_spills_nothing() {
     assert!(seen > 0);
 }
 
+/// Among what it advises of: products of a warpgroup that wait for each other, `setmaxnreg` that it leaves out.
+#[test]
+fn the_compiler_warns_of_nothing() {
+    if skipped("the_compiler_warns_of_nothing") {
+        return;
+    }
+    let warnings = REPORTS.iter().flat_map(|(file, report)| report.lines().map(move |line| (file, line)));
+    let warns = |line: &str| line.contains("warning") || line.contains("Performance Loss");
+    let found: Vec<_> = warnings.filter(|(_, line)| warns(line)).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 /// A program of the toolkit: beside nvcc, or in `PATH`.
 fn tool(name: &str) -> PathBuf {
     let of = |variable| env::var_os(variable).map(|home| PathBuf::from(home).join("bin"));
@@ -185,6 +197,7 @@ fn wanted(uses: &Uses) -> &'static [&'static [&'static str]] {
         Uses::WideLoads => &[&["LDG.", "LDGSTS."]],
         Uses::WarpgroupProducts => &[&["HGMMA."], &["WARPGROUP.ARRIVE"], &["WARPGROUP.DEPBAR"]],
         Uses::TensorCopies => &[&["UTMALDG."], &["SYNCS.ARRIVE.TRANS64"], &["SYNCS.PHASECHK.TRANS64"]],
+        Uses::RegisterTransfer => &[&["USETMAXREG."]],
     }
 }
 

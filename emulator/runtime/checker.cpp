@@ -108,11 +108,6 @@ UNCHECKED void check(const void* p, size_t bytes, Access access, Site site) {
   for (size_t i = 0; i < cells_of(p, bytes); i++) check_cell(place.cells[i], place, i, access, site);
 }
 
-void atomic_access(const void* p, size_t bytes, Site site) {
-  maybe_yield();
-  check(p, bytes, Access::Atomic, site);
-}
-
 CALLED_BY_KERNEL void expect_aligned(const void* p, size_t bytes) {
   if ((uintptr_t)p % bytes == 0) return;
   fail(__builtin_return_address(0), "misaligned access of %zu bytes at %p by thread %d", bytes, p, running()->number);

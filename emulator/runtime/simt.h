@@ -76,7 +76,6 @@ void block_barrier(int id, int threads, const char* file, int line);  // 0 threa
 // ---- operations of a warp (warp.cpp) ----
 void sync_warp(unsigned mask);
 uint64_t shuffle(const char* what, unsigned mask, uint64_t value, int from);
-unsigned vote(unsigned mask, bool predicate);
 void ldmatrix(uint32_t* r, int matrices, uint32_t row, bool transposed);
 void mma_m16n8k16(float* d, const uint32_t* a, const uint32_t* b, float (*to_f32)(uint16_t));
 
@@ -111,8 +110,6 @@ void set_registers();
 // ---- accesses (checker.cpp) ----
 // The compiler may split an access of 16 bytes, which a GPU does not: its alignment has to be asked for.
 void expect_aligned(const void* p, size_t bytes);
-// Lets other threads run first, now and then, and checks the access as an atomic one.
-void atomic_access(const void* p, size_t bytes, void* site);
 
 }  // namespace simt
 
@@ -120,14 +117,12 @@ void atomic_access(const void* p, size_t bytes, void* site);
 #define blockIdx (::simt::block.index)
 #define blockDim (::simt::block.threads)
 #define gridDim (::simt::block.blocks)
-#define warpSize 32
 
 // Told apart by where they stand in the source: a compiler may copy a call, so the return address would not do.
 inline void __syncthreads(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   simt::block_barrier(0, 0, file, line);
 }
 inline void __syncwarp(unsigned mask = ~0u) { simt::sync_warp(mask); }
-inline void __threadfence() {}
 
 template <class T> inline T __shfl_sync(unsigned mask, T value, int from, int width = 32) {
   const int lane = simt::current->lane;
@@ -137,31 +132,11 @@ template <class T> inline T __shfl_xor_sync(unsigned mask, T value, int bits, in
   const int lane = simt::current->lane, from = lane ^ bits;
   return simt::shuffle_as("__shfl_xor_sync", mask, value, from < (lane & ~(width - 1)) + width ? from : lane);
 }
-template <class T> inline T __shfl_down_sync(unsigned mask, T value, int distance, int width = 32) {
-  const int lane = simt::current->lane;
-  const bool inside = (lane & (width - 1)) + distance < width;
-  return simt::shuffle_as("__shfl_down_sync", mask, value, inside ? lane + distance : lane);
-}
-template <class T> inline T __shfl_up_sync(unsigned mask, T value, int distance, int width = 32) {
-  const int lane = simt::current->lane;
-  return simt::shuffle_as("__shfl_up_sync", mask, value, (lane & (width - 1)) >= distance ? lane - distance : lane);
-}
-inline unsigned __ballot_sync(unsigned mask, bool predicate) { return simt::vote(mask, predicate); }
-inline bool __any_sync(unsigned mask, bool predicate) { return simt::vote(mask, predicate) != 0; }
-inline bool __all_sync(unsigned mask, bool predicate) { return simt::vote(mask, !predicate) == 0; }
-
-template <class T> __attribute__((noinline, no_sanitize("thread"))) T atomicAdd(T* p, T value) {
-  simt::atomic_access(p, sizeof(T), __builtin_return_address(0));
-  const T before = *p;
-  *p = before + value;
-  return before;
-}
 
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((uint64_t(a) * b) >> 32); }
 inline unsigned __float_as_uint(float x) { return simt::bit_cast<unsigned>(x); }
 inline float __uint_as_float(unsigned x) { return simt::bit_cast<float>(x); }
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-inline float __fdividef(float a, float b) { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
@@ -172,7 +147,3 @@ inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
 inline unsigned max(unsigned a, unsigned b) { return a > b ? a : b; }
-template <class T> inline T __ldg(const T* p) { return *p; }
-// The C library declares functions of these names, so they have to be macros.
-#define __expf(x) ::expf(x)
-#define __logf(x) ::logf(x)

@@ -41,7 +41,7 @@ CALLED_BY_KERNEL void sync_warp(unsigned mask) {
   arrive("__syncwarp", mask, running(), synchronise, __builtin_return_address(0));
 }
 
-// ---- shuffles and votes ----
+// ---- shuffles ----
 
 struct Shuffle {
   uint64_t in, out;
@@ -62,26 +62,6 @@ CALLED_BY_KERNEL uint64_t shuffle(const char* what, unsigned mask, uint64_t valu
   Shuffle mine = {value, 0, from};
   arrive(what, mask, &mine, exchange, __builtin_return_address(0));
   return mine.out;
-}
-
-struct Vote {
-  bool predicate;
-  unsigned ballot;
-};
-
-CALLED_BY_KERNEL unsigned vote(unsigned mask, bool predicate) {
-  const auto count = [](void** lanes, unsigned mask) {
-    unsigned ballot = 0;
-    for (int lane = 0; lane < WARP; lane++) {
-      if (mask >> lane & 1 && ((Vote*)lanes[lane])->predicate) ballot |= 1u << lane;
-    }
-    for (int lane = 0; lane < WARP; lane++) {
-      if (mask >> lane & 1) ((Vote*)lanes[lane])->ballot = ballot;
-    }
-  };
-  Vote mine = {predicate, 0};
-  arrive("a vote", mask, &mine, count, __builtin_return_address(0));
-  return mine.ballot;
 }
 
 // ---- tensor cores ----

@@ -11,7 +11,6 @@ struct Exact {
 __device__ __forceinline__ Exact operator+(Exact a, Exact b) { return __fadd_rn(a.value, b.value); }
 __device__ __forceinline__ Exact operator-(Exact a, Exact b) { return __fsub_rn(a.value, b.value); }
 __device__ __forceinline__ Exact operator*(Exact a, Exact b) { return __fmul_rn(a.value, b.value); }
-__device__ __forceinline__ Exact operator/(Exact a, Exact b) { return __fdiv_rn(a.value, b.value); }
 
 __device__ __forceinline__ void philox4x32_10(uint32_t (&counter)[4], uint32_t key0, uint32_t key1) {
 #pragma unroll

@@ -1,4 +1,4 @@
-// The only file that knows whether a kernel is compiled for a GPU (nvcc, NVRTC) or as C++ for the emulator.
+// The only file that knows whether a kernel is compiled for a GPU (nvcc) or as C++ for the emulator.
 //
 //   KERNEL void name(...)        an entry point, called by just this name
 //   EXPORT_KERNEL(name)          after its definition: tells the emulator of it
@@ -9,15 +9,7 @@
 
 #if defined(__CUDACC__)
   #define ON_DEVICE 1
-  #if defined(__CUDACC_RTC__)
-    typedef unsigned char uint8_t;
-    typedef unsigned short uint16_t;
-    typedef int int32_t;
-    typedef unsigned int uint32_t;
-    typedef unsigned long long uint64_t;
-  #else
-    #include <stdint.h>
-  #endif
+  #include <stdint.h>
   #define KERNEL extern "C" __global__
   #define EXPORT_KERNEL(name)
   #define SHARED(T, name, dims) __shared__ T name dims

@@ -21,7 +21,7 @@ struct Pipeline : Ring<COLUMNS == 128 ? 3 : 4, (128 + COLUMNS) * 128, 8> {
     for (int step = 0; step < steps; step++) {
       this->await(step);
       const uint32_t a = this->stage(step) + warpgroup * 64 * 128, b = this->stage(step) + A_BYTES;
-      wgmma_fence();
+      wgmma_fence(sum);
 #pragma unroll
       for (int k = 0; k < DEPTH; k += 16) {
         Wgmma<E, COLUMNS>::add(sum, wgmma_operand(a + 2 * k), wgmma_operand(b + 2 * k), step + k > 0);
@@ -30,6 +30,6 @@ struct Pipeline : Ring<COLUMNS == 128 ? 3 : 4, (128 + COLUMNS) * 128, 8> {
       wgmma_wait<1>();
       if (step > 0) this->release(step - 1);
     }
-    wgmma_wait<0>();
+    wgmma_wait<0>(sum);
   }
 };

@@ -1,5 +1,5 @@
 // The element types f32, f16 and bf16, and 16-byte vectors of them. Own types: no toolkit header is needed, so the same
-// source compiles with nvcc, with NVRTC without an include path, and on the host.
+// source compiles with nvcc and on the host.
 //
 //   to_f32(e)            exact
 //   from_f32<E>(x)       rounded to nearest, ties to even

@@ -1,11 +1,14 @@
 // Products of a warpgroup, 128 threads from a multiple of 128 on (sm_90a; PTX ISA, "wgmma"). They run beside the threads:
 //
-//   wgmma_fence()           before the first, and after a thread has touched registers that one will use
+//   wgmma_fence(r...)       before the first, and after a thread has touched registers that one will use; r are those
 //   Wgmma<E, N>::add(...)   D [64, N] += A [64, 16] B [N, 16] transposed, issued
 //   WgmmaValues<E, N>::add  D [64, N] += A [64, 16] B [16, N], A in registers, issued
 //   wgmma_commit()          ends a group of them
-//   wgmma_wait<LEFT>()      until all but the last LEFT groups are done. Before, no thread may touch their sums, nor anything
-//                           write where their operands lie
+//   wgmma_wait<LEFT>(r...)  until all but the last LEFT groups are done, which free r. Before, no thread may touch their
+//                           registers, nor anything write where their operands lie
+//
+// To the compiler a product is over where it is issued, so it would move arithmetic across a fence or a wait. It cannot move
+// it across where the registers themselves pass through, which is why both are told them.
 //
 // All four warps go through these together. Warp w of the warpgroup holds rows 16 w to 16 w + 15 of D, as mma.cuh has them:
 // with g = lane / 4 and t = lane % 4, d[j][i] is D[16 w + g + 8 (i / 2), 8 j + 2 t + i % 2].
@@ -27,8 +30,20 @@ __device__ __forceinline__ uint64_t wgmma_operand_transposed(uint32_t address, u
   return address / 16 | (uint64_t)(apart / 16) << 16 | EIGHT_ROWS << 32 | SWIZZLE_128 << 62;
 }
 
-__device__ __forceinline__ void wgmma_fence() {
 #if ON_DEVICE
+template <int M, int N> __device__ __forceinline__ void pass_through(float (&r)[M][N]) {
+#pragma unroll
+  for (int i = 0; i < M * N; i++) asm volatile("" : "+f"(r[i / N][i % N])::"memory");
+}
+template <int M, int N> __device__ __forceinline__ void pass_through(uint32_t (&r)[M][N]) {
+#pragma unroll
+  for (int i = 0; i < M * N; i++) asm volatile("" : "+r"(r[i / N][i % N])::"memory");
+}
+#endif
+
+template <class... Registers> __device__ __forceinline__ void wgmma_fence(Registers&... r) {
+#if ON_DEVICE
+  (pass_through(r), ...);
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #else
   simt::wgmma_fence();
@@ -43,9 +58,10 @@ __device__ __forceinline__ void wgmma_commit() {
 #endif
 }
 
-template <int GROUPS_LEFT> __device__ __forceinline__ void wgmma_wait() {
+template <int GROUPS_LEFT, class... Registers> __device__ __forceinline__ void wgmma_wait(Registers&... r) {
 #if ON_DEVICE
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(GROUPS_LEFT) : "memory");
+  (pass_through(r), ...);
 #else
   simt::wgmma_wait(GROUPS_LEFT);
 #endif

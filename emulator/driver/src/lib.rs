@@ -334,8 +334,9 @@ driver! {
         swizzle: c_uint,
         promotion: c_uint,
         outside: c_uint,
-    ) |_, map, element, rank, address, extents, strides, lengths, steps, interleave, swizzle, _, outside| {
+    ) |state, map, element, rank, address, extents, strides, lengths, steps, interleave, swizzle, _, outside| {
         const HALVES: [c_uint; 2] = [6, 9];
+        state.current()?;
         const SWIZZLES: [c_uint; 2] = [0, 3];
         let rank = rank as usize;
         if !HALVES.contains(&element) || !SWIZZLES.contains(&swizzle) || interleave + outside > 0 {

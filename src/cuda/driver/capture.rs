@@ -95,10 +95,11 @@ impl Drop for Capture {
     fn drop(&mut self) {
         let stream = self.stream.clone();
         if !self.ended {
-            stream.quietly(|| match self.end()? {
-                graph if graph.is_null() => Ok(()),
+            stream.quietly(|| match self.end() {
                 // SAFETY: it is ours, and nothing was made of it.
-                graph => unsafe { result::graph::destroy(graph) },
+                Ok(graph) if !graph.is_null() => unsafe { result::graph::destroy(graph) },
+                // What invalidated it was returned by the work that did.
+                _ => Ok(()),
             });
         }
         // SAFETY: whoever freed them said that only what was captured uses them.

@@ -67,7 +67,7 @@ impl Drop for Graph {
     fn drop(&mut self) {
         let raw = *locked(&self.raw);
         if !raw.is_null() {
-            // SAFETY: it is ours; the driver waits for replays that are under way.
+            // SAFETY: it is ours; the driver frees it once the replays that are under way have ended.
             self.stream.quietly(|| unsafe { result::graph::exec_destroy(raw) });
         }
         for &pointer in &self.held {

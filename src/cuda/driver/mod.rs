@@ -241,7 +241,7 @@ unsafe impl Launcher for Driver {
         };
         // SAFETY: the lists have as many entries as the rank says, and are read before this returns. Nothing is read at the
         // tensor's address.
-        let encoded = unsafe {
+        self.call("tensor_map", |_| unsafe {
             sys::cuTensorMapEncodeTiled(
                 &mut map,
                 element,
@@ -256,8 +256,8 @@ unsafe impl Launcher for Driver {
                 sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                 sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
             )
-        };
-        encoded.result().map_err(|error| failure("tensor_map", error))?;
+            .result()
+        })?;
         Ok(TensorMap(map.opaque))
     }
 
