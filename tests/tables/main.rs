@@ -1,7 +1,8 @@
 //! The tables and plots of README and docs, made of what `record/` holds: `TABLES=write cargo test --release --test tables`.
 //!
-//! A table stands between `<!-- NAME -->` and `<!-- end -->`, one for each machine, of its newest day. Where only the machine
-//! that was measured last is wanted, that is `<!-- NAME, newest -->`; the plots are of that one.
+//! A table stands between `<!-- NAME -->` and `<!-- end -->`, one for each machine, of its newest day. Where only one is
+//! wanted, `<!-- NAME, newest -->`, it is of the machine that was measured last among those that have such records. So are
+//! the plots.
 
 mod plots;
 #[path = "../../src/bin/noisefork/bench/record.rs"]
@@ -46,11 +47,11 @@ fn filled(text: &str, machines: &[Records]) -> String {
         let name = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->"));
         let Some(name) = name else { continue };
         assert!(lines.any(|line| line == "<!-- end -->"), "no end of {name}");
-        let (name, machines) = match name.strip_suffix(", newest") {
-            Some(name) => (name, &machines[..machines.len().min(1)]),
-            None => (name, machines),
+        let tables = match name.strip_suffix(", newest") {
+            Some(name) => tables::newest(name, machines),
+            None => tables::named(name, machines),
         };
-        filled += &format!("\n{}\n<!-- end -->\n", tables::named(name, machines));
+        filled += &format!("\n{tables}\n<!-- end -->\n");
     }
     filled
 }
@@ -67,8 +68,7 @@ fn tables_show_what_was_recorded() {
 
 #[test]
 fn plots_show_what_was_recorded() {
-    let Some(newest) = Records::newest(&path("record")).into_iter().next() else { return };
-    for (name, svg) in plots::all(&newest) {
+    for (name, svg) in plots::all(&Records::newest(&path("record"))) {
         expect(&format!("docs/{name}.svg"), &svg);
     }
 }
@@ -100,6 +100,8 @@ fn each_machine_has_its_table_and_the_newest_comes_first() {
     write("old/2026-01-02", "a.jsonl", &[2.0]);
     write("new/2026-01-03", "a.jsonl", &[4.0, 3.0]);
     write("new/2026-01-03", "not-a-record.txt", &[5.0]);
+    // Measured last, but nothing of this kind.
+    fs::create_dir_all(folder.path().join("newest/2026-01-04")).unwrap();
     let machines = Records::newest(folder.path());
     let table = |seconds: &str| {
         format!("|  | a step | answers in a run |\n|---|---:|---:|\n| euler | {seconds} s | 20 |\n")

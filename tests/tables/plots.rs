@@ -7,9 +7,10 @@ use crate::records::Records;
 use crate::svg::{Anchor, Axis, COLOURS, Panel, Svg};
 use crate::tables::{by_operation, growth, pixels, taken_apart};
 
-/// Those that there are records for.
-pub fn all(records: &Records) -> Vec<(&'static str, String)> {
-    let plots = [("growth", costs(records)), ("step", step(records)), ("sigmas", Some(sigmas()))];
+/// Those that there are records for, each of the machine that was measured last among those that have them.
+pub fn all(machines: &[Records]) -> Vec<(&'static str, String)> {
+    let newest = |plot: fn(&Records) -> Option<String>| machines.iter().find_map(plot);
+    let plots = [("growth", newest(costs)), ("step", newest(step)), ("sigmas", Some(sigmas()))];
     plots.into_iter().filter_map(|(name, svg)| Some((name, svg?))).collect()
 }
 

@@ -1,5 +1,6 @@
 //! A machine's records of one day, their rounds taken together.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,8 @@ use crate::record::Record;
 pub struct Records {
     /// The machine's plain name.
     pub machine: String,
+    /// All that anything was measured at.
+    pub commits: BTreeSet<String>,
     records: Vec<Record>,
 }
 
@@ -27,6 +30,7 @@ impl Records {
     }
 
     pub fn of(machine: String, lines: Vec<Record>) -> Self {
+        let commits = lines.iter().filter_map(|line| line.commit.clone()).collect();
         let mut records: Vec<Record> = Vec::new();
         for line in lines {
             match records.iter_mut().find(|record| record.key() == line.key()) {
@@ -41,7 +45,7 @@ impl Records {
                 }
             }
         }
-        Records { machine, records }
+        Records { machine, commits, records }
     }
 
     pub fn all(&self) -> &[Record] {

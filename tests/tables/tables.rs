@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::slice;
 
 use crate::record::{Part, Record};
 use crate::records::Records;
@@ -17,6 +18,12 @@ pub fn named(name: &str, machines: &[Records]) -> String {
         })
         .collect();
     if tables.is_empty() { "Nothing is recorded.\n".to_owned() } else { tables.join("\n") }
+}
+
+/// The table of a name, of the machine that was measured last among those that have such records.
+pub fn newest(name: &str, machines: &[Records]) -> String {
+    let has = |records: &&Records| !of_machine(name, records).is_empty();
+    named(name, machines.iter().find(has).map(slice::from_ref).unwrap_or_default())
 }
 
 /// The table of a name; nothing if there is nothing to show.
@@ -72,14 +79,17 @@ fn columns<const N: usize>(names: [&str; N]) -> Vec<String> {
 
 fn machine(records: &Records) -> String {
     let Some(first) = records.all().first() else { return String::new() };
-    let (machine, commits) =
-        (&first.machine, records.all().iter().filter_map(|record| record.commit.as_deref()));
-    let commits: BTreeSet<&str> = commits.collect();
+    let machine = &first.machine;
+    let commits: Vec<&str> = records.commits.iter().map(String::as_str).collect();
     let memory = machine
         .memory
         .map_or(String::new(), |bytes| format!(", {:.0} GiB", bytes as f64 / f64::from(1 << 30)));
     let threads: BTreeSet<String> = records.ours("").map(|record| record.threads.to_string()).collect();
-    let passes = records.all().iter().map(|record| record.seconds.len());
+    let passes: BTreeSet<usize> = records.all().iter().map(|record| record.seconds.len()).collect();
+    let passes = match (passes.first(), passes.last()) {
+        (Some(least), Some(most)) if least < most => format!("{least} to {most}"),
+        (of_all, _) => of_all.map_or(String::new(), usize::to_string),
+    };
     let ceilings = DTYPES.iter().filter_map(|dtype| {
         let of = |record: &Record| (record.dtype == *dtype).then_some(record.ceiling?.flops_per_s);
         let best = records.all().iter().filter_map(of).max_by(f64::total_cmp)?;
@@ -89,15 +99,13 @@ fn machine(records: &Records) -> String {
     let bytes =
         records.all().iter().filter_map(|record| Some(record.ceiling?.bytes_per_s)).fold(0.0, f64::max);
     format!(
-        "{}{}, {} threads used{memory}, at best {}{:.0} GB/s; commit {}. Each time is the best of {} to {} passes.\n",
+        "{}{}, {} threads used{memory}, at best {}{:.0} GB/s; commit {}. Each time is the best of {passes} passes.\n",
         gpu.map_or(String::new(), |gpu| format!("{gpu} beside ")),
         machine.cpu,
         threads.into_iter().collect::<Vec<_>>().join(" and "),
         ceilings.collect::<String>(),
         bytes * 1e-9,
-        commits.into_iter().collect::<Vec<_>>().join(", "),
-        passes.clone().min().unwrap_or(0),
-        passes.max().unwrap_or(0),
+        commits.join(", "),
     )
 }
 
