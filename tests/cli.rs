@@ -154,6 +154,29 @@ fn files_are_made_again_from_their_records() {
     assert!(text(&refused.stderr).contains("item must be within 2..4, the items of the file, got 1"));
 }
 
+/// Which instructions multiplied is a part of what bits come out, so a file names them, and is made again by them.
+#[test]
+fn files_are_made_again_by_the_instructions_that_made_them() {
+    let folder = TempDir::new().unwrap();
+    let run = "variations --batch 2 --steps 4 --cfg 1";
+    let made_by = |bytes: &[u8]| record(bytes).facts["device"].clone();
+    let (best, _) = written(&folder, run, "best.safetensors");
+    assert!(made_by(&best).starts_with("cpu:"), "{}", made_by(&best));
+    let named = format!("{run} --device {}", made_by(&best));
+    assert_eq!(written(&folder, &named, "named.safetensors").0, best);
+
+    let (plain, _) = written(&folder, &format!("{run} --device cpu:portable"), "plain.safetensors");
+    assert_eq!(made_by(&plain), "cpu:portable");
+    let (again, _) = written(&folder, "replay plain.safetensors", "again.safetensors");
+    assert!(samples(&again) == samples(&plain));
+    let said = noisefork(folder.path(), &["replay", "plain.safetensors", "--device", "cpu"]);
+    if samples(&best) != samples(&plain) {
+        assert_eq!(said.status.code(), Some(1));
+        let note = format!("made by cpu:portable, and again by {}", made_by(&best));
+        assert!(text(&said.stderr).contains(&note), "{}", text(&said.stderr));
+    }
+}
+
 #[test]
 fn repaired_variations_vary_where_the_node_does_not() {
     let folder = TempDir::new().unwrap();
@@ -210,6 +233,9 @@ fn settings_that_are_refused() {
     refused(&["--prompt", &"cat ".repeat(13)], &["number of words must be at most 12, got 13"]);
     refused(&["--image", "no/such/folder.png"], &["no/such/folder.png", "can be written"]);
     refused(&["--out", "."], &["can be written", "a folder"]);
+    refused(&["--device", "cpu:avx"], &["unknown instruction set \"avx\"", "nearest: avx2"]);
+    let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
+    refused(&["--device", &format!("cpu:{foreign}")], &["portable", "this machine has, got", foreign]);
     refused(&["--model", "nowhere"], &["nowhere", "unet/config.json", "no such file"]);
 }
 

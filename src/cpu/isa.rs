@@ -1,5 +1,8 @@
 //! Which instructions the inner loops of products and attention use.
 
+use std::fmt;
+use std::str::FromStr;
+
 #[cfg(target_arch = "x86_64")]
 use super::amx;
 use crate::error::{Error, Result};
@@ -14,7 +17,7 @@ pub enum Isa {
     Neon,
     /// x86-64 with AVX2 and FMA.
     Avx2,
-    /// x86-64 with AVX-512F.
+    /// x86-64 with AVX-512 (F, BW, DQ and VL).
     Avx512,
     /// AVX-512 with the dot product of bf16 pairs (`vdpbf16ps`) and permutations of bytes; f32 is as in [`Isa::Avx512`].
     Avx512Bf16,
@@ -25,6 +28,18 @@ pub enum Isa {
 impl Isa {
     /// All of them, later ones better but for what [`Isa::best`] leaves out.
     pub const ALL: [Isa; 6] = [Isa::Portable, Isa::Neon, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
+
+    /// Such as `avx512-bf16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Neon => "neon",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512-bf16",
+            Isa::Amx => "amx",
+        }
+    }
 
     /// The fastest that this machine has. [`Isa::Avx512Bf16`] is left out on Intel's cores that have f16 in AVX-512: they
     /// leave bf16 to AMX, which a virtual machine may hide, and take two cycles for a dot product of pairs, four times
@@ -65,8 +80,25 @@ impl Isa {
         if self.is_available() {
             return Ok(self);
         }
-        let expected = format!("at most {:?} on this machine", Isa::best());
-        Err(Error::Value { op: "cpu", what: "instruction set", expected, got: format!("{self:?}") })
+        let there: Vec<&str> =
+            Self::ALL.into_iter().filter(|isa| isa.is_available()).map(Isa::name).collect();
+        let expected = format!("{}, which this machine has", there.join(" or "));
+        Err(Error::Value { op: "cpu", what: "instruction set", expected, got: self.to_string() })
+    }
+}
+
+impl FromStr for Isa {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|isa| isa.name() == name);
+        found.ok_or_else(|| Error::unknown_name("instruction set", name, Self::ALL.map(Isa::name)))
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -7,17 +7,16 @@ use std::sync::Arc;
 
 #[cfg(feature = "cuda")]
 use half::f16;
+use noisefork::cpu::{Cpu, Isa};
 #[cfg(feature = "cuda")]
 use noisefork::cuda::{Cuda, Driver, driver};
-#[cfg(not(feature = "cuda"))]
-use noisefork::error::Error;
-use noisefork::error::Result;
+use noisefork::error::{Error, Result};
 
-/// `auto`, `cpu` or `cuda:N`.
+/// `auto`, `cpu` with the best of its instruction sets or with one by its name, or `cuda:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
     Auto,
-    Cpu,
+    Cpu(Option<Isa>),
     Cuda(usize),
 }
 
@@ -25,11 +24,17 @@ impl FromStr for Device {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        match (text, text.strip_prefix("cuda:").map(str::parse)) {
-            ("auto", _) => Ok(Device::Auto),
-            ("cpu", _) => Ok(Device::Cpu),
-            (_, Some(Ok(ordinal))) => Ok(Device::Cuda(ordinal)),
-            _ => Err(format!("expected auto, cpu or cuda:N such as cuda:0, got {text:?}")),
+        let refuse = || {
+            format!("expected auto, cpu, cpu:ISA such as cpu:avx2, or cuda:N such as cuda:0, got {text:?}")
+        };
+        match text.split_once(':') {
+            None if text == "auto" => Ok(Device::Auto),
+            None if text == "cpu" => Ok(Device::CPU),
+            Some(("cpu", isa)) => {
+                isa.parse().map(|isa| Device::Cpu(Some(isa))).map_err(|error: Error| error.to_string())
+            }
+            Some(("cuda", ordinal)) => ordinal.parse().map(Device::Cuda).map_err(|_| refuse()),
+            _ => Err(refuse()),
         }
     }
 }
@@ -38,7 +43,8 @@ impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Device::Auto => f.write_str("auto"),
-            Device::Cpu => f.write_str("cpu"),
+            Device::Cpu(None) => f.write_str("cpu"),
+            Device::Cpu(Some(isa)) => write!(f, "cpu:{isa}"),
             Device::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
         }
     }
@@ -46,21 +52,35 @@ impl fmt::Display for Device {
 
 /// A device that is ready.
 pub enum Opened {
-    Cpu,
+    /// By an instruction set that this machine has.
+    Cpu(Isa),
     #[cfg(feature = "cuda")]
     Cuda(Box<Driver>),
 }
 
 impl Device {
+    pub const CPU: Self = Device::Cpu(None);
+
+    /// With the instruction set that `cpu` stands for in f32, since that is a part of what bits come out.
+    pub fn with_isa(self) -> Self {
+        let isa = match Isa::best() {
+            // They differ from it in bf16 alone.
+            Isa::Avx512Bf16 | Isa::Amx => Isa::Avx512,
+            isa => isa,
+        };
+        if self == Self::CPU { Device::Cpu(Some(isa)) } else { self }
+    }
+
     /// Makes the device ready; `Auto` becomes what it stands for: the CPU.
     pub fn open(&mut self) -> Result<Opened> {
         if *self == Device::Auto {
-            *self = Device::Cpu;
+            *self = Device::CPU;
             why_cpu().inspect(|why| eprintln!("note: --device cpu: {why}"));
         }
         match *self {
             Device::Cuda(ordinal) => open_cuda(ordinal),
-            _ => Ok(Opened::Cpu),
+            Device::Cpu(Some(isa)) => Ok(Opened::Cpu(Cpu::<f32>::with_isa(isa)?.isa())),
+            _ => Ok(Opened::Cpu(Isa::best())),
         }
     }
 }

@@ -37,7 +37,8 @@ pub struct Inputs {
     /// Latents [N, C, H, W] to start from; the first is varied N times
     #[arg(long, value_name = "FILE[:TENSOR]", conflicts_with_all = ["size", "batch"])]
     latent: Option<TensorFile>,
-    /// What computes: cpu, cuda:N, or the first GPU that can be used, else the CPU
+    /// What computes: cpu, cpu:ISA such as cpu:avx2 where machines of other kinds are to make the same bits, or cuda:N;
+    /// auto is the CPU until kernels have run on a GPU
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
     pub device: Device,
 }
@@ -74,7 +75,7 @@ impl Inputs {
             ("positive", file(&self.positive)),
             ("negative", file(&self.negative)),
             ("latent", file(&self.latent)),
-            ("device", (self.device != Device::Cpu).then(|| self.device.to_string())),
+            ("device", Some(self.device.with_isa().to_string())),
         ];
         facts.into_iter().filter_map(|(name, fact)| Some((name.to_owned(), fact?))).collect()
     }
@@ -92,7 +93,7 @@ impl From<&BTreeMap<String, String>> for Inputs {
             positive: file("positive"),
             negative: file("negative"),
             latent: file("latent"),
-            device: facts.get("device").and_then(|fact| fact.parse().ok()).unwrap_or(Device::Cpu),
+            device: facts.get("device").and_then(|fact| fact.parse().ok()).unwrap_or(Device::CPU),
         }
     }
 }

@@ -91,7 +91,7 @@ impl FromStr for Size {
 
 pub fn run(arguments: &mut Arguments) -> Result<()> {
     match arguments.inputs.device.open()? {
-        Opened::Cpu => run_on(Arc::new(Cpu::new()), arguments),
+        Opened::Cpu(isa) => run_on(Arc::new(Cpu::<f32>::with_isa(isa)?), arguments),
         #[cfg(feature = "cuda")]
         Opened::Cuda(driver) => run_on(cuda(*driver), arguments),
     }

@@ -25,11 +25,14 @@ pub trait Meter {
 }
 
 /// The CPU, on the current rayon pool, computing in this type.
-pub struct Host(pub Dtype);
+pub struct Host {
+    pub device: Device,
+    pub dtype: Dtype,
+}
 
 impl Meter for Host {
     fn device(&self) -> Device {
-        Device::Cpu
+        self.device
     }
     fn gpu(&self) -> Option<String> {
         None
@@ -40,7 +43,7 @@ impl Meter for Host {
         Ok(start.elapsed().as_secs_f64())
     }
     fn ceiling(&mut self) -> Result<Ceiling> {
-        Ok(Ceiling::measure(self.0))
+        Ok(Ceiling::measure(self.dtype))
     }
     fn forget_memory(&mut self) {
         forget_peak_memory();

@@ -19,8 +19,8 @@ pub struct Arguments {
     /// Only those whose name has this in it, as `attention`, or `to 77`
     #[arg(long, default_value = "")]
     only: String,
-    /// What computes: cpu or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    /// What computes: cpu, cpu:ISA such as cpu:avx2, or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::CPU)]
     pub device: Device,
     #[command(flatten)]
     pub common: Common,

@@ -29,8 +29,8 @@ pub struct Arguments {
     /// The side of a latent
     #[arg(long, default_value_t = 64)]
     side: usize,
-    /// What computes: cpu or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    /// What computes: cpu, cpu:ISA such as cpu:avx2, or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::CPU)]
     pub device: Device,
     #[command(flatten)]
     pub common: Common,

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use half::bf16;
 #[cfg(feature = "cuda")]
-use half::{bf16, f16};
-use noisefork::cpu::Cpu;
+use half::f16;
+use noisefork::cpu::{self, Cpu, Isa};
 #[cfg(feature = "cuda")]
 use noisefork::cuda::{Compute, Cuda, Driver};
 use noisefork::error::{Error, Result};
@@ -110,7 +111,7 @@ impl<'c> Suite<'c> {
             got: error.to_string(),
         })?;
         let records = pool.install(|| match opened {
-            Opened::Cpu => on_cpu(common, benchmark),
+            Opened::Cpu(isa) => on_cpu(common, device, isa, benchmark),
             #[cfg(feature = "cuda")]
             Opened::Cuda(driver) => on_gpu(common, *driver, benchmark),
         })?;
@@ -202,11 +203,15 @@ impl<'c> Suite<'c> {
     }
 }
 
-fn on_cpu(common: &Common, benchmark: &impl Benchmark) -> Result<Vec<Record>> {
-    let host = &mut Host(common.dtype);
+fn on_cpu(common: &Common, device: Device, isa: Isa, benchmark: &impl Benchmark) -> Result<Vec<Record>> {
+    // The machine has it, or the device would not be open.
+    fn cpu<E: cpu::Compute>(isa: Isa) -> Cpu<E> {
+        Cpu::with_isa(isa).unwrap_or_default()
+    }
+    let host = &mut Host { device, dtype: common.dtype };
     match common.dtype {
-        Dtype::F32 => Suite::records(common, host, benchmark, Cpu::new),
-        Dtype::Bf16 => Suite::records(common, host, benchmark, Cpu::bf16),
+        Dtype::F32 => Suite::records(common, host, benchmark, || cpu::<f32>(isa)),
+        Dtype::Bf16 => Suite::records(common, host, benchmark, || cpu::<bf16>(isa)),
         Dtype::F16 => {
             let (op, what, expected) = ("bench", "dtype", "f32 or bf16 on the CPU".into());
             Err(Error::Value { op, what, expected, got: "f16".into() })

@@ -25,8 +25,8 @@ pub struct Arguments {
     /// A line for every shape, not only for every operation
     #[arg(long)]
     shapes: bool,
-    /// What computes: cpu or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    /// What computes: cpu, cpu:ISA such as cpu:avx2, or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::CPU)]
     pub device: Device,
     #[command(flatten)]
     pub common: Common,
