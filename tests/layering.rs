@@ -39,6 +39,7 @@ fn used_in(line: &str) -> Vec<&str> {
     for prefix in ["crate::", "noisefork::"] {
         for (at, _) in code.match_indices(prefix) {
             let rest = &code[at + prefix.len()..];
+            assert!(!rest.starts_with('{'), "a list of layers, of which this would see none: {line}");
             let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
             used.push(&rest[..end]);
         }

@@ -99,9 +99,10 @@ fn a_plan_says_what_it_takes() {
     assert_eq!(&*small.shape(), &[2, 16, 16, unet.config().in_channels()]);
     for plan in [&small, &large] {
         let workspace = plan.workspace();
-        // The largest tensor alone, and no more than twice what is in use at a time.
+        // The largest tensor alone, and a tenth more than what is in use at a time.
         assert!(workspace.peak > plan.shape().elements() * 4, "{workspace:?}");
-        assert!((workspace.peak..2 * workspace.peak).contains(&workspace.held), "{workspace:?}");
+        let most = workspace.peak + workspace.peak / 10;
+        assert!((workspace.peak..=most).contains(&workspace.held), "{workspace:?}");
     }
     // Four times the pixels are four times the convolutions, and more of the attention.
     assert!((4 * small.flops()..16 * small.flops()).contains(&large.flops()));

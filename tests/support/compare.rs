@@ -1,8 +1,4 @@
 //! Distances between values, and assertions on them that NaN and wrong lengths fail.
-#![allow(
-    clippy::neg_cmp_op_on_partial_ord,
-    reason = "`(error.is_nan() || error > tolerance)` is how NaN fails"
-)]
 
 /// The largest absolute difference; NaN if any difference is NaN, infinite if the lengths differ.
 pub fn max_abs(got: &[f32], want: &[f32]) -> f64 {
