@@ -149,7 +149,26 @@ fn lineages_that_lead_nowhere_are_refused() {
     refused(|l| l.segments[1].until = Some(3));
     refused(|l| l.segments[1].cfg = f64::NAN);
     refused(|l| l.steps = 0);
+    // Of one step these samplers make no picture, or are handed one when the last level but one is left out.
+    refused(|l| (l.segments[0].sampler, l.segments[0].until) = (sampler("uni_pc"), Some(1)));
+    refused(|l| (l.segments[1].sampler, l.segments[0].until) = (sampler("dpm_fast"), Some(9)));
+    refused(|l| (l.segments[1].sampler, l.segments[0].until) = (sampler("uni_pc"), Some(8)));
     assert!(Forks::new(&Tensor::zeros([2, 4, 2, 2])).is_err());
+}
+
+#[test]
+fn a_fork_leaves_the_steps_that_samplers_want() {
+    let start = |name| {
+        let fork = composition().fork(&eps(), Fork::Strength(0.01), sampler(name), 1, 1.0).unwrap();
+        fork.segments[0].until
+    };
+    assert_eq!(start("euler_ancestral"), Some(8));
+    // It leaves a level out, and a single step that is left would add no noise.
+    assert_eq!(start("dpm_2_ancestral"), Some(7));
+
+    let uni_pc = Lineage::new(7, 10, 2.0, sampler("uni_pc"), Karras::default().into());
+    let refused = uni_pc.fork(&eps(), Fork::Strength(0.9), sampler("euler_ancestral"), 1, 1.0);
+    assert!(matches!(refused, Err(Error::Value { op: "uni_pc", what: "steps", .. })), "{refused:?}");
 }
 
 /// Variations of strength above 0 differ, whatever the schedule, down to two steps.

@@ -154,11 +154,7 @@ impl KSampler {
             return Err(Error::Value { op: OP, what, expected, got: self.cfg.to_string() });
         }
         let mut sigmas = self.schedule(sampling)?;
-        let fewest = self.sampler.properties().fewest_steps;
-        if self.steps < fewest {
-            let (op, what, expected) = (self.sampler.name(), "steps", format!("at least {fewest}"));
-            return Err(Error::Value { op, what, expected, got: self.steps.to_string() });
-        }
+        self.sampler.expect_steps(self.steps)?;
         if let Some(last_step) =
             self.last_step.filter(|&last_step| last_step < sigmas.len().saturating_sub(1))
         {

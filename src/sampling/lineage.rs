@@ -58,9 +58,10 @@ pub struct Lineage {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Fork {
     /// So that it has this share of the steps to itself, `[0, 1]`, to the nearest step. Above 0 at least two, for the last
-    /// one adds no noise.
+    /// one adds no noise, or as many as its sampler wants, and one more for a sampler that leaves one out.
     Strength(f64),
-    /// At the level of the schedule nearest to this one: the same strength to the eye under every schedule.
+    /// At the level of the schedule nearest to this one: the same strength to the eye under every schedule. As many steps
+    /// are left as for a strength above 0.
     Sigma(f64),
 }
 
@@ -76,8 +77,9 @@ impl Lineage {
     /// picture.
     ///
     /// # Errors
-    /// [`Error::Value`] for a fork outside its range, for a schedule of one step, and for a sampler that adds no noise:
-    /// there would be no variation.
+    /// [`Error::Value`] for a fork outside its range, for a schedule too short for one, and for a sampler that adds no
+    /// noise: there would be no variation. Also for segments that [`Forks::sample`] refuses, such as those that the fork
+    /// leaves too few steps.
     pub fn fork(
         &self,
         sampling: &ModelSampling,
@@ -87,7 +89,7 @@ impl Lineage {
         cfg: f64,
     ) -> Result<Lineage> {
         let levels = self.scheduler.sigmas(sampling, self.steps)?;
-        let Some(step) = at.step(&levels)? else { return Ok(self.clone()) };
+        let Some(step) = at.step(&levels, &sampler)? else { return Ok(self.clone()) };
         if sampler.properties().noise == NoiseKind::None {
             let (what, expected) = ("sampler", "one that adds noise, or there is no variation".into());
             return Err(Error::Value { op: OP, what, expected, got: sampler.to_string() });
@@ -102,10 +104,12 @@ impl Lineage {
             segments.push(Segment { until: Some(from), ..segment.clone() });
         }
         segments.push(Segment { sampler, seed, cfg, until: None });
-        Ok(Lineage { segments, ..self.clone() })
+        let fork = Lineage { segments, ..self.clone() };
+        fork.check(&levels)?;
+        Ok(fork)
     }
 
-    /// Where each segment starts; refuses segments that do not lead from the first step to the last.
+    /// Refuses segments that do not lead from the first step to the last, and those too short for their samplers.
     fn check(&self, levels: &[f32]) -> Result<()> {
         let refuse = |what, expected: &str, got: String| {
             Err(Error::Value { op: OP, what, expected: expected.to_owned(), got })
@@ -123,10 +127,26 @@ impl Lineage {
                 until => return refuse("until", "rising, within the schedule", format!("{until:?}")),
             }
         }
-        match self.segments.iter().find(|segment| !segment.cfg.is_finite()) {
-            Some(segment) => refuse("cfg", "finite", segment.cfg.to_string()),
-            None => Ok(()),
+        if let Some(segment) = self.segments.iter().find(|segment| !segment.cfg.is_finite()) {
+            return refuse("cfg", "finite", segment.cfg.to_string());
         }
+        let mut segments = self.segments.iter().zip(self.levels(levels));
+        segments.try_for_each(|(segment, levels)| segment.sampler.expect_steps(levels.len() - 1))
+    }
+
+    /// The levels of `schedule` that each segment visits.
+    fn levels<'l>(&'l self, schedule: &'l [f32]) -> impl Iterator<Item = Vec<f32>> + 'l {
+        let end = schedule.len() - 1;
+        let mut from = 0;
+        self.segments.iter().map(move |segment| {
+            let until = segment.until.unwrap_or(end);
+            let mut levels = schedule[from..=until].to_vec();
+            if until == end {
+                segment.sampler.drop_penultimate(&mut levels);
+            }
+            from = until;
+            levels
+        })
     }
 
     /// The first `segments` of them.
@@ -143,6 +163,12 @@ impl Lineage {
         key(self) == key(other)
     }
 
+    /// The levels that the last segment visits.
+    fn levels_of_last(&self, sampling: &ModelSampling) -> Result<Vec<f32>> {
+        let schedule = self.scheduler.sigmas(sampling, self.steps)?;
+        Ok(self.levels(&schedule).last().unwrap_or_default())
+    }
+
     /// The step that the last segment starts from.
     fn start_of_last(&self) -> usize {
         self.segments.iter().rev().nth(1).and_then(|segment| segment.until).unwrap_or(0)
@@ -150,8 +176,8 @@ impl Lineage {
 }
 
 impl Fork {
-    /// The step at which a variation begins; `None` for one that changes nothing.
-    fn step(self, levels: &[f32]) -> Result<Option<usize>> {
+    /// The step at which a variation by `sampler` begins; `None` for one that changes nothing.
+    fn step(self, levels: &[f32], sampler: &Sampler) -> Result<Option<usize>> {
         let steps = levels.len() - 1;
         let step = match self {
             Fork::Strength(strength) => {
@@ -170,10 +196,12 @@ impl Fork {
                 (0..=steps).min_by(|&a, &b| distance(a).total_cmp(&distance(b))).unwrap_or(0)
             }
         };
-        match steps.checked_sub(2) {
+        let properties = sampler.properties();
+        let fewest = properties.fewest_steps.max(2) + usize::from(properties.drops_penultimate);
+        match steps.checked_sub(fewest) {
             Some(last_fork) => Ok(Some(step.min(last_fork))),
             None => {
-                let (what, expected) = ("steps", "at least 2, or no variation can add noise".into());
+                let (what, expected) = ("steps", format!("at least {fewest}, or no variation can add noise"));
                 Err(Error::Value { op: OP, what, expected, got: steps.to_string() })
             }
         }
@@ -208,8 +236,8 @@ impl<'l> Forks<'l> {
     /// Makes the pictures of `lineages`, `[N, C, H, W]`.
     ///
     /// # Errors
-    /// [`Error::Value`] for lineages that do not lead from the first step to the last, and those of
-    /// [`KSampler::sample`](super::KSampler::sample).
+    /// [`Error::Value`] for lineages that do not lead from the first step to the last, for segments that have fewer steps
+    /// than their sampler wants, and those of [`KSampler::sample`](super::KSampler::sample).
     pub fn sample<B: Backend, D: Denoiser<B>>(
         &mut self,
         model: &mut Model<'_, B, D>,
@@ -335,20 +363,5 @@ impl<'l> Forks<'l> {
             samples.extend(state.iter().map(|value| value * (1.0 / scale) as f32));
         }
         Tensor::new(self.latent.samples.shape().with_batch(lineages.len()), samples)
-    }
-}
-
-impl Lineage {
-    /// The levels that the last segment visits.
-    fn levels_of_last(&self, sampling: &ModelSampling) -> Result<Vec<f32>> {
-        let levels = self.scheduler.sigmas(sampling, self.steps)?;
-        let end = levels.len() - 1;
-        let last = self.segments.last();
-        let until = last.and_then(|segment| segment.until).unwrap_or(end).min(end);
-        let mut levels = levels[self.start_of_last().min(until)..=until].to_vec();
-        if let Some(segment) = last.filter(|_| until == end) {
-            segment.sampler.drop_penultimate(&mut levels);
-        }
-        Ok(levels)
     }
 }

@@ -249,6 +249,16 @@ impl Sampler {
         self.algorithm.properties()
     }
 
+    /// Refuses a run of fewer steps than it makes a picture in.
+    pub(super) fn expect_steps(&self, steps: usize) -> Result<()> {
+        let fewest = self.properties().fewest_steps;
+        if steps >= fewest {
+            return Ok(());
+        }
+        let (op, what, expected) = (self.name, "steps", format!("at least {fewest}"));
+        Err(Error::Value { op, what, expected, got: steps.to_string() })
+    }
+
     /// Leaves out the last level but one, if the sampler does without it and there is one between the ends.
     pub(super) fn drop_penultimate(&self, sigmas: &mut Vec<f32>) {
         if self.properties().drops_penultimate && sigmas.len() > 2 {
