@@ -129,6 +129,17 @@ fn forks_that_would_change_nothing_are_refused() {
     assert_eq!(refused(composition(), Fork::Strength(f64::NAN), "euler_ancestral"), "variation_strength");
     assert_eq!(refused(composition(), Fork::Sigma(f64::NAN), "euler_ancestral"), "fork sigma");
     assert_eq!(vary(&composition(), Fork::Strength(0.0), 1), composition());
+
+    // It adds noise in the middle of the schedule only.
+    assert_eq!(refused(composition(), Fork::Strength(0.2), "sa_solver"), "sampler");
+    assert!(composition().fork(&eps(), Fork::Strength(0.7), sampler("sa_solver"), 1, 1.0).is_ok());
+    // Some draw noise where it weighs nothing.
+    for name in ["euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde", "seeds_2", "seeds_3", "er_sde"] {
+        let still = serde_json::json!({"s_noise": 0}).as_object().unwrap().clone();
+        let still = Sampler::with_options(name, &still).unwrap();
+        let fork = composition().fork(&eps(), Fork::Strength(0.5), still, 1, 1.0);
+        assert!(matches!(fork, Err(Error::Value { what: "sampler", .. })), "{name}: {fork:?}");
+    }
 }
 
 #[test]
@@ -186,6 +197,23 @@ fn a_variation_varies() {
             }
         }
     }
+}
+
+/// Whatever the sampler: either it is refused, or its variations differ.
+#[test]
+fn no_sampler_makes_the_same_variation_twice() {
+    let latent = Tensor::zeros([1, 4, 2, 2]);
+    let composition = Lineage::new(7, 12, 1.5, sampler("euler"), Karras::default().into());
+    let mut varied = 0;
+    for name in Sampler::names() {
+        for strength in [0.01, 0.3, 0.9] {
+            let fork = |seed| composition.fork(&eps(), Fork::Strength(strength), sampler(name), seed, 1.5);
+            let (Ok(a), Ok(b)) = (fork(1), fork(2)) else { continue };
+            assert_ne!(alone(&latent, &a), alone(&latent, &b), "{name} {strength}");
+            varied += 1;
+        }
+    }
+    assert!(varied > 50, "{varied}");
 }
 
 fn node() -> Variations {

@@ -78,8 +78,8 @@ impl Lineage {
     ///
     /// # Errors
     /// [`Error::Value`] for a fork outside its range, for a schedule too short for one, and for a sampler that adds no
-    /// noise: there would be no variation. Also for segments that [`Forks::sample`] refuses, such as those that the fork
-    /// leaves too few steps.
+    /// noise in the steps that are left, as `sa_solver` does not in the last of them: there would be no variation. Also for
+    /// segments that [`Forks::sample`] refuses, such as those that the fork leaves too few steps.
     pub fn fork(
         &self,
         sampling: &ModelSampling,
@@ -90,10 +90,6 @@ impl Lineage {
     ) -> Result<Lineage> {
         let levels = self.scheduler.sigmas(sampling, self.steps)?;
         let Some(step) = at.step(&levels, &sampler)? else { return Ok(self.clone()) };
-        if sampler.properties().noise == NoiseKind::None {
-            let (what, expected) = ("sampler", "one that adds noise, or there is no variation".into());
-            return Err(Error::Value { op: OP, what, expected, got: sampler.to_string() });
-        }
         let mut segments = Vec::new();
         let mut from = 0;
         for segment in &self.segments {
@@ -103,10 +99,16 @@ impl Lineage {
             from = segment.until.unwrap_or(step).min(step);
             segments.push(Segment { until: Some(from), ..segment.clone() });
         }
-        segments.push(Segment { sampler, seed, cfg, until: None });
+        segments.push(Segment { sampler: sampler.clone(), seed, cfg, until: None });
         let fork = Lineage { segments, ..self.clone() };
         fork.check(&levels)?;
-        Ok(fork)
+        let own = fork.levels(&levels).last().unwrap_or_default();
+        let adds_noise = sampler.properties().noise != NoiseKind::None;
+        if adds_noise && sampler.program(sampling, &own)?.varies() {
+            return Ok(fork);
+        }
+        let (what, expected) = ("sampler", "one that adds noise, or there is no variation".into());
+        Err(Error::Value { op: OP, what, expected, got: format!("{sampler} from level {}", own[0]) })
     }
 
     /// Refuses segments that do not lead from the first step to the last, and those too short for their samplers.

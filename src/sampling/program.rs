@@ -247,6 +247,28 @@ impl Program {
         self.is_open() || self.steps.iter().any(|step| step.instructions.iter().any(draws))
     }
 
+    /// Whether noise that a run draws has a weight in what it ends with; one whose program is open may.
+    pub(super) fn varies(&self) -> bool {
+        let mut noisy = vec![false; self.slots];
+        for instruction in self.steps.iter().flat_map(|step| &step.instructions) {
+            match instruction {
+                Instruction::Denoise { x, out, negative, .. } => {
+                    let is_noisy = noisy[x.0];
+                    [Some(out), negative.as_ref()]
+                        .into_iter()
+                        .flatten()
+                        .for_each(|to| noisy[to.0] = is_noisy);
+                }
+                Instruction::Noise { out, .. } => noisy[out.0] = true,
+                Instruction::Combine { terms, out } => {
+                    noisy[out.0] = terms.iter().any(|&(weight, term)| weight != 0.0 && noisy[term.0]);
+                }
+                Instruction::Measure { .. } => {}
+            }
+        }
+        self.is_open() || noisy[self.result.0]
+    }
+
     /// How often the model will be asked, branches of guidance counted as one, as far as the program is written.
     pub fn model_calls(&self) -> usize {
         self.levels().count()
