@@ -134,6 +134,30 @@ fn noise_of_the_callers() {
     }
 }
 
+/// The sampler that counts is the plan's.
+#[test]
+fn a_plan_of_another_sampler() {
+    let (backend, latent) = (Cpu::new(), Tensor::new(ITEM, vec![0.5; 64]).unwrap());
+    let mask = Tensor::zeros([1, 1, 4, 4]);
+    let image = LatentImage { noise_mask: Some(&mask), ..(&latent).into() };
+    for (name, kind) in [("dpmpp_2m_sde", NoiseKind::Brownian), ("ddim", NoiseKind::None)] {
+        let mut shown = Vec::new();
+        for settings in ["euler", name] {
+            let (run, mut model, mut noise) = (run(settings), model(&backend), Flat { asked: Vec::new() });
+            let plan = self::run(name).plan(&model.sampling).unwrap().unwrap();
+            let run = run.start_along(plan, &mut model, image, &mut noise).unwrap();
+            run.finish(&mut |step| {
+                shown.push((step.step, step.x.clone()));
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+            assert_eq!(noise.asked, [kind], "{name} under the settings of {settings}");
+        }
+        let (first, second) = shown.split_at(shown.len() / 2);
+        assert_eq!(first, second, "{name}");
+    }
+}
+
 #[test]
 fn profiles_differ_where_they_say() {
     let latent = Tensor::zeros(ITEM);

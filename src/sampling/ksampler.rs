@@ -231,7 +231,8 @@ impl KSampler {
     }
 
     /// As [`KSampler::start`], along levels and with noise that the caller brings: of the settings, those that make the
-    /// plan and the noise do not count.
+    /// plan and the noise do not count, but for one: the noise under which [`ddim`](super::samplers::Ddim) shows what a
+    /// mask keeps is torch's of the seed after `seed`.
     ///
     /// # Errors
     /// Those of [`KSampler::start`], and what `noise` reports.
@@ -246,7 +247,7 @@ impl KSampler {
         let (items, batch, item) = latent.check()?;
         let Plan { sigmas, program } = plan;
         let (first, last) = (f64::from(sigmas[0]), f64::from(sigmas[sigmas.len() - 1]));
-        let properties = self.sampler.properties();
+        let properties = program.source().sampler.properties();
         let (backend, sampling) = (model.backend, &model.sampling);
         let shape = latent.samples.shape();
         let (start_of_part, elements) = (latent.part.map_or(0, |part| part.first * item), batch * item);
