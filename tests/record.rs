@@ -6,7 +6,9 @@ use std::ops::{ControlFlow, Range};
 use noisefork::error::{Error, Result};
 use noisefork::reference::Reference;
 use noisefork::sampling::lineage::{Fork, Forks, Lineage};
+use noisefork::sampling::program::{Builder, Value};
 use noisefork::sampling::record::Settings;
+use noisefork::sampling::samplers::{Algorithm, NoiseKind, Properties};
 use noisefork::sampling::schedules::Karras;
 use noisefork::sampling::variations::VariationsWithNoise;
 use noisefork::sampling::{
@@ -190,6 +192,56 @@ fn what_would_make_other_bits_is_refused() {
     let first = latent.items(0..1).unwrap();
     let refused = replay(&record(Settings::Lineages(short)), (&first).into(), 0..1);
     assert_value(refused, "record", "lineages", "3, one an item, got 2");
+}
+
+/// A sampler of the caller's own, under a name that is another's.
+#[derive(Debug)]
+struct Own(f64);
+
+impl Algorithm for Own {
+    fn properties(&self) -> Properties {
+        Properties::new(1, 1, NoiseKind::None)
+    }
+
+    fn write(&self, _: &ModelSampling, sigmas: &[f64], p: &mut Builder) -> Result<Value> {
+        p.step(sigmas[0]);
+        let denoised = p.denoise(p.start(), sigmas[0]);
+        Ok(p.combine(denoised * self.0))
+    }
+}
+
+#[test]
+fn samplers_of_the_callers_own_are_not_others() {
+    let [one, two] = [1.0, 2.0].map(|factor| Sampler::new("euler", Own(factor)));
+    assert_eq!(one, one.clone());
+    assert_ne!(one, two);
+    assert_ne!(one, sampler("euler"));
+    assert_eq!(sampler("euler"), sampler("euler"));
+
+    // Neither is taken for what the other's run left.
+    let latent = Tensor::zeros([1, 4, 2, 2]);
+    let [first, second] = [&one, &two].map(|own| Lineage::new(7, 4, 1.5, own.clone(), Scheduler::Normal));
+    let samples = with_model(eps(), |model| {
+        Forks::new(&latent)?.sample(model, &[first, second], &mut |_| ControlFlow::Continue(()))
+    });
+    let samples = samples.unwrap();
+    assert_ne!(samples.items(0..1).unwrap(), samples.items(1..2).unwrap());
+}
+
+#[test]
+fn a_record_does_not_take_a_sampler_for_another() {
+    let mut forked = lineages();
+    forked[2].segments[1].sampler = Sampler::new("dpmpp_2m_sde", Own(1.0));
+    let own = || Sampler::new("euler", Own(1.0));
+    for settings in [
+        Settings::KSampler(KSampler { sampler: own(), ..ksampler("euler") }),
+        Settings::Variations(Variations { sampler: own(), ..variations() }),
+        Settings::VariationsWithNoise(VariationsWithNoise { sampler: own(), ..with_noise() }),
+        Settings::Lineages(forked),
+    ] {
+        let refused = record(settings).to_json();
+        assert!(matches!(refused, Err(Error::Value { op: "record", what: "sampler", .. })), "{refused:?}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::lineage::{Forks, Lineage};
 use super::model_sampling::ModelSampling;
 use super::noise::Part;
 use super::run::Observer;
+use super::samplers::Sampler;
 use super::variations::{Variations, VariationsWithNoise};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
@@ -82,8 +83,10 @@ impl Record {
     /// The record as one line of JSON; every number in it is read back as it was.
     ///
     /// # Errors
-    /// [`Error::Value`] if JSON cannot say it.
+    /// [`Error::Value`] if JSON cannot say it, and for a sampler that is not among
+    /// [`Sampler::names`](super::Sampler::names), of which it would tell nothing.
     pub fn to_json(&self) -> Result<String> {
+        self.settings.samplers().into_iter().try_for_each(|sampler| sampler.expect_known(OP))?;
         serde_json::to_string(self).map_err(|error| {
             let (what, expected) = ("record", "such that JSON can say it".into());
             Error::Value { op: OP, what, expected, got: error.to_string() }
@@ -167,6 +170,19 @@ fn cut(
 }
 
 impl Settings {
+    fn samplers(&self) -> Vec<&Sampler> {
+        match self {
+            Settings::KSampler(run) => vec![&run.sampler],
+            Settings::Variations(node) => vec![&node.sampler],
+            Settings::VariationsWithNoise(node) => vec![&node.sampler],
+            Settings::Lineages(lineages) => lineages
+                .iter()
+                .flat_map(|lineage| &lineage.segments)
+                .map(|segment| &segment.sampler)
+                .collect(),
+        }
+    }
+
     /// The levels of each stage; those of each schedule for lineages, which cut it as they like.
     fn levels(&self, sampling: &ModelSampling) -> Result<Vec<Vec<f32>>> {
         let of = |run: KSampler| Ok(run.plan(sampling)?.map_or(Vec::new(), |plan| plan.sigmas().to_vec()));

@@ -45,10 +45,7 @@ impl<'a, B: Backend, D: Denoiser<B>> Run<'a, B, D> {
     /// cannot tell, and for a noise source that has no [state](super::NoiseSource::state); what the backend reports.
     pub fn snapshot(&self) -> Result<Vec<u8>> {
         let Run { machine, program, position, share } = self;
-        let sampler = &program.source().sampler;
-        if !sampler.is_known() {
-            return refused("sampler", "one that the crate knows by name", sampler);
-        }
+        program.source().sampler.expect_known(OP)?;
         let Some(noise) = machine.noise.state() else {
             return refused("noise", "a source that tells its state", "one that does not");
         };

@@ -239,9 +239,13 @@ impl Sampler {
         self.name
     }
 
-    /// Whether its name and options are all there is to know: not so for an algorithm of your own.
-    pub(super) fn is_known(&self) -> bool {
-        self.known
+    /// Refuses an algorithm of the caller's own: its name and options are not all there is to know.
+    pub(super) fn expect_known(&self, op: &'static str) -> Result<()> {
+        if self.known {
+            return Ok(());
+        }
+        let (what, expected) = ("sampler", "one that the crate knows by name".into());
+        Err(Error::Value { op, what, expected, got: self.to_string() })
     }
 
     /// What can be said of it beforehand.
@@ -281,10 +285,12 @@ impl Sampler {
     }
 }
 
-/// By name and options.
+/// By name and options; with an algorithm of your own, equal to its clones alone.
 impl PartialEq for Sampler {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.options == other.options
+        let is_known = self.known && other.known;
+        let same = is_known || Arc::ptr_eq(&self.algorithm, &other.algorithm);
+        same && self.name == other.name && self.options == other.options
     }
 }
 
