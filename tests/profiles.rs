@@ -55,6 +55,21 @@ fn names_come_back() {
     }
 }
 
+#[test]
+fn a_batch_index_of_another_length_is_refused() {
+    let noises = ["comfyui-0.3.64", "comfyui-post-11528", "a1111-cpu", "a1111-nv", "counter"];
+    for name in noises {
+        for index in [&[][..], &[0], &[0, 1, 2]] {
+            let refused = profile(name).noise(1).initial(4, Some(index), &mut [0.0; 8]);
+            let Err(Error::Value { what: "batch_index", expected, got, .. }) = refused else {
+                panic!("{name}: {refused:?}")
+            };
+            assert_eq!((expected.as_str(), got), ("2 indices", index.len().to_string()), "{name}");
+        }
+        assert_eq!(profile(name).noise(1).initial(4, Some(&[0, 1]), &mut [0.0; 8]), Ok(()), "{name}");
+    }
+}
+
 /// All of k-diffusion's noise comes from one generator: what it starts from, then each step's, or a path's seed.
 #[test]
 fn k_diffusion_draws_from_one_generator() {

@@ -1,4 +1,4 @@
-use super::{A1111Source, Noise, NoiseSource, brownian_range, per_item};
+use super::{A1111Source, Noise, NoiseSource, brownian_range, expect_index_each, per_item};
 use crate::error::Result;
 use crate::rng::{BrownianNoise, Mt19937, Philox};
 use crate::sampling::samplers::NoiseKind;
@@ -34,6 +34,7 @@ impl A1111 {
 impl Noise for A1111 {
     fn initial(&mut self, item: usize, batch_index: Option<&[usize]>, out: &mut [f32]) -> Result<()> {
         self.generators.clear();
+        expect_index_each("a1111 noise", batch_index, out.len() / item.max(1))?;
         for (index, out) in out.chunks_exact_mut(item.max(1)).enumerate() {
             let index = batch_index.map_or(index, |batch_index| batch_index[index]);
             let seed = self.seed.wrapping_add(index as u64);

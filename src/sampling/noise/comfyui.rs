@@ -1,4 +1,4 @@
-use super::{Noise, NoiseSource, brownian_range};
+use super::{Noise, NoiseSource, brownian_range, expect_index_each};
 use crate::error::Result;
 use crate::rng::{BrownianNoise, Mt19937, prepare_noise};
 use crate::sampling::samplers::NoiseKind;
@@ -25,6 +25,7 @@ impl Noise for Comfyui {
             self.generator.randn(out);
             return Ok(());
         };
+        expect_index_each("comfyui noise", Some(batch_index), out.len() / item.max(1))?;
         prepare_noise(self.seed, batch_index, out)?;
         let mut skipped = vec![0.0; item];
         let draws = batch_index.iter().max().map_or(0, |last| last + 1);

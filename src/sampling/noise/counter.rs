@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Noise, NoiseSource, NoiseState, brownian_range, per_item};
+use super::{Noise, NoiseSource, NoiseState, brownian_range, expect_index_each, per_item};
 use crate::error::{Error, Result};
 use crate::rng::{BrownianNoise, CounterStream, Draw, Normals};
 use crate::sampling::samplers::NoiseKind;
@@ -53,6 +53,7 @@ impl NoiseSource for CounterDraws {
 
 impl Noise for Counter {
     fn initial(&mut self, item: usize, batch_index: Option<&[usize]>, out: &mut [f32]) -> Result<()> {
+        expect_index_each("counter noise", batch_index, out.len() / item.max(1))?;
         for (index, out) in out.chunks_exact_mut(item.max(1)).enumerate() {
             let index = batch_index.map_or(index, |batch_index| batch_index[index]);
             CounterStream::new(self.seed).randn(place(index)?, 0, 0, out);

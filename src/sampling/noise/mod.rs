@@ -108,7 +108,7 @@ pub trait Noise {
     /// item, which draw it gets; without one, item k gets draw k. Called once, before [`Noise::steps`], or not at all.
     ///
     /// # Errors
-    /// [`Error::Value`] for indices that cannot be served.
+    /// [`Error::Value`] for indices that cannot be served, and for more or fewer of them than items.
     fn initial(&mut self, item: usize, batch_index: Option<&[usize]>, out: &mut [f32]) -> Result<()>;
 
     /// The source for the steps of a sampler of this kind along `sigmas` (falling), for a batch of `items` items of `item`
@@ -280,6 +280,17 @@ fn refuse_batch_index(op: &'static str, batch_index: Option<&[usize]>) -> Result
     }
     let expected = "absent: this system has none".into();
     Err(Error::Value { op, what: "batch_index", expected, got: "one".into() })
+}
+
+/// Refuses a batch index that does not have one index for each of `items`.
+fn expect_index_each(op: &'static str, batch_index: Option<&[usize]>, items: usize) -> Result<()> {
+    match batch_index {
+        Some(index) if index.len() != items => {
+            let (what, expected) = ("batch_index", format!("{items} indices"));
+            Err(Error::Value { op, what, expected, got: index.len().to_string() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The Brownian path that samplers walk along `sigmas`: from the highest to the lowest above 0.
