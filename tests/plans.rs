@@ -9,10 +9,10 @@ use std::thread;
 use half::bf16;
 use noisefork::cpu::{Compute, Cpu};
 use noisefork::error::Error;
-use noisefork::ops::Backend;
+use noisefork::ops::{Activation, Backend};
 use noisefork::sampling::{Betas, Branch, Denoiser, KSampler, Model, ModelSampling, Profile, Variations};
-use noisefork::tensor::{DType, Shaped, Tensor};
-use noisefork::trace::{Event, Inputs, Replay, Table, Traced};
+use noisefork::tensor::{DType, Shape, Shaped, Tensor};
+use noisefork::trace::{Event, Inputs, Operation, Replay, Table, Traced};
 use noisefork::unet::{Plan, Prompt, UNet, UNetDenoiser};
 
 const TOKENS: usize = 7;
@@ -169,6 +169,39 @@ fn a_trace_accounts_for_a_run() {
     let conditioning = plain.prepare(&noise([1, TOKENS, width], 1), 2, None).unwrap();
     let times = plain.times(&[[900.0]], &conditioning).unwrap();
     assert!(plan.forward(&x, &times, 0, &conditioning).unwrap().cast::<f32>() == traced);
+}
+
+#[test]
+fn operations_that_have_no_output_are_refused() {
+    let conv2d = |x: Shape, stride| Operation::Conv2d {
+        x,
+        kernel: 3,
+        outputs: 4,
+        bias: false,
+        shift: true,
+        residual: true,
+        activation: Activation::Identity,
+        stride,
+        upsample: None,
+    };
+    let image = Shape::from([2, 4, 4, 8]);
+    for operation in [
+        conv2d(image, 0),
+        conv2d(image, 3),
+        conv2d([4, 8].into(), 1),
+        conv2d([].into(), 1),
+        Operation::Leave { x: image, branches: 0 },
+        Operation::Leave { x: [8].into(), branches: 1 },
+        Operation::Enter { parts: vec![], copies: 1 },
+        Operation::Enter { parts: vec![image, [2].into()], copies: 1 },
+    ] {
+        let typed = |error: &Error| matches!(error, Error::Value { .. } | Error::Shape { .. });
+        let inputs = Inputs::normal(&operation, 1);
+        assert!(inputs.as_ref().is_err_and(typed), "{operation:?}: {inputs:?}");
+        let inputs = Inputs { tensors: vec![], weight: None };
+        let refused = Replay::new(&Cpu::new(), operation.clone(), &inputs).map(drop);
+        assert!(refused.as_ref().is_err_and(typed), "{operation:?}: {refused:?}");
+    }
 }
 
 /// A denoiser that counts.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::error::{Error, Result};
 use crate::ops::{
     Activation, Attention, Backend, Blend, Columns, Combine, Concat, Conv2d, Enter, GroupNorm, Inject,
     LayerNorm, Leave, Linear, Rows,
@@ -154,7 +155,30 @@ impl Operation {
         }
     }
 
-    /// The shape of what it writes.
+    /// Refuses what has no [`Operation::output`]: whatever else is wrong with it, the backend that runs it says.
+    pub(super) fn check(&self) -> Result<()> {
+        let rank = match self {
+            Operation::Conv2d { .. } | Operation::Enter { .. } | Operation::Leave { .. } => 4,
+            _ => 0,
+        };
+        let parts = if let Operation::Enter { parts, .. } = self { parts.as_slice() } else { &[] };
+        if let Some(&got) = [self.input()].iter().chain(parts).find(|shape| shape.len() < rank) {
+            let (op, tensor) = (self.name(), "input");
+            return Err(Error::Shape { op, tensor, expected: "4 extents".into(), got });
+        }
+        let refuse = |what, expected: &str, got: usize| {
+            Err(Error::Value { op: self.name(), what, expected: expected.into(), got: got.to_string() })
+        };
+        match *self {
+            Operation::Conv2d { stride, .. } if !matches!(stride, 1 | 2) => {
+                refuse("stride", "1 or 2", stride)
+            }
+            Operation::Leave { branches: 0, .. } => refuse("branches", "at least 1", 0),
+            _ => Ok(()),
+        }
+    }
+
+    /// The shape of what it writes, if it is one that [`Operation::check`] accepts.
     pub(crate) fn output(&self) -> Shape {
         let x = self.input();
         match *self {

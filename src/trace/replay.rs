@@ -25,8 +25,10 @@ impl Inputs {
     /// Standard normal values, others for each seed, and a weight after which they are of order 1.
     ///
     /// # Errors
+    /// [`Error::Value`] and [`Error::Shape`] for an operation that has no output, such as a convolution of stride 0;
     /// [`Error::Value`] where there is too little memory.
     pub fn normal(operation: &Operation, seed: u64) -> Result<Self> {
+        operation.check()?;
         let stream = CounterStream::new(seed);
         let values = |(number, shape): (usize, Shape)| {
             let mut tensor = Tensor::try_zeros(shape)?;
@@ -109,9 +111,10 @@ impl<'b, B: Backend> Replay<'b, B> {
     /// The operation on these inputs.
     ///
     /// # Errors
-    /// [`Error::Value`] for inputs that are not those of such an operation, as
-    /// [`Inputs::normal`] makes them; whatever the backend reports.
+    /// Those of [`Inputs::normal`]; [`Error::Value`] for inputs that are not such as it makes for the operation; whatever
+    /// the backend reports.
     pub fn new(backend: &'b B, operation: Operation, inputs: &Inputs) -> Result<Self> {
+        operation.check()?;
         expect_shapes("tensors", &inputs.tensors, &shapes(&operation))?;
         expect_shapes("weight", inputs.weight.as_slice(), weight(&operation).as_slice())?;
         let (reads_latents, writes_latent) = match operation {
