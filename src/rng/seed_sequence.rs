@@ -20,7 +20,7 @@ impl SeedSequence {
     }
 
     /// `numpy.random.SeedSequence(entropy, pool_size=pool_size)`, where a `pool_size` below 4 counts as 4.
-    pub fn with_pool_size(entropy: &[u32], pool_size: usize) -> Self {
+    pub(super) fn with_pool_size(entropy: &[u32], pool_size: usize) -> Self {
         let pool = vec![0; pool_size.max(Self::POOL_SIZE)];
         let mut sequence = SeedSequence { pool, hash_const: 0x43b0_d7e5, children: 0 };
         let (filling, rest) = entropy.split_at(entropy.len().min(sequence.pool.len()));
