@@ -380,6 +380,13 @@ fn noise_injection_interpolates() {
     let (refused, _) =
         with_model(|model| node(1.1, 4).sample(model, &latent, &mut |_| ControlFlow::Continue(())));
     assert!(matches!(refused, Err(Error::Value { what: "variation_strength", .. })));
+    for value in [f32::NAN, 1.5] {
+        let mask = Tensor::new([1, 1, 4, 4], vec![value; 16]).unwrap();
+        let image = LatentImage { noise_mask: Some(&mask), ..(&latent).into() };
+        let (refused, _) =
+            with_model(|model| node(0.5, 4).sample(model, image, &mut |_| ControlFlow::Continue(())));
+        assert!(matches!(refused, Err(Error::Value { what: "noise_mask", .. })), "{value}: {refused:?}");
+    }
 }
 
 #[test]

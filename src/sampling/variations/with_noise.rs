@@ -6,7 +6,7 @@ use super::expect_strength;
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Blend};
 use crate::rng::Mt19937;
-use crate::sampling::ksampler::upload;
+use crate::sampling::ksampler::{expect_mask, upload};
 use crate::sampling::{Denoiser, KSampler, LatentImage, Model, Observer, Profile, Sampler, Scheduler};
 use crate::tensor::{Shaped, Tensor};
 
@@ -52,6 +52,8 @@ impl VariationsWithNoise {
         let latent = latent.into();
         let (_, batch, item) = latent.check()?;
         expect_strength(self.variation_strength)?;
+        // Before it is blended with, or what is wrong with it would be said of the latents.
+        latent.noise_mask.map_or(Ok(()), expect_mask)?;
         let run = self.run()?;
         let start_step = run.start_step;
         let level = match self.whole().plan(&model.sampling)? {
