@@ -221,7 +221,9 @@ impl<'l> Forks<'l> {
     /// Pictures that start from one latent, `[1, C, H, W]`; a mask keeps it where it is 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] and [`Error::Value`] for latents and masks that no run can start from.
+    /// [`Error::Shape`] for more than one item, for part of a batch and for a batch index; [`Error::Shape`] and
+    /// [`Error::NotFinite`] for a latent that no run can start from; [`Error::Value`] for a mask outside of `[0, 1]`. A
+    /// mask of another size than the latent's is refused by [`Forks::sample`] with [`Error::Shape`].
     pub fn new(latent: impl Into<LatentImage<'l>>) -> Result<Self> {
         let latent = latent.into();
         let (items, ..) = latent.check()?;

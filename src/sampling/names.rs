@@ -2,8 +2,8 @@
 //!
 //! Case, spaces and punctuation do not matter, and `++` is `pp`, so `DPM++ 2M SDE` needs no entry. A schedule may follow a
 //! sampler's name (`DPM++ 2M Karras`, `dpmpp_2m_k`) or be one of the flags of a diffusers class, which are given in
-//! parentheses as in Python: `DPMSolverMultistepScheduler(use_karras_sigmas=True)`. Spellings for which there is no equal
-//! are not known: `PNDMScheduler` and `tcd` have no counterpart in ComfyUI.
+//! parentheses as in Python: `DPMSolverMultistepScheduler(use_karras_sigmas=True)`. Samplers without a
+//! counterpart in ComfyUI, such as `PNDMScheduler` and `tcd`, are not known; a variant of one that it has means that one.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ const SAMPLERS: &[(&str, &str)] = &[
     ("DPM++ 2S a", "dpmpp_2s_ancestral"),
     ("DPM++ 2S a CFG++", "dpmpp_2s_ancestral_cfg_pp"),
     ("DPM ad", "dpm_adaptive"),
-    // A variant of 2M that no other system has; this is the nearest.
+    // A variant of 2M that no other system has.
     ("dpm++2mv2", "dpmpp_2m"),
     ("dpm++2m_sde_bt", "dpmpp_2m_sde"),
     ("euler_ge", "gradient_estimation"),
