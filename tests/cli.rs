@@ -1,7 +1,7 @@
 //! The command from outside: what it writes, and that bad input costs exit code 2 and leaves nothing behind.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use noisefork::sampling::Record;
@@ -292,9 +292,8 @@ fn a_model_may_be_one_file() {
     assert_eq!(samples(&from_file), samples(&from_folder));
 }
 
-#[test]
-fn weights_that_are_refused() {
-    let folder = TempDir::new().unwrap();
+/// Copies the emoji model to the folder `model`, which it returns beside that of the originals.
+fn emoji_model(folder: &TempDir) -> (PathBuf, PathBuf) {
     let model = folder.path().join("model");
     let emoji = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/emoji");
     for part in ["unet", "autoencoder"] {
@@ -303,6 +302,51 @@ fn weights_that_are_refused() {
             fs::copy(emoji.join(part).join(&name), model.join(part).join(&name)).unwrap();
         }
     }
+    (model, emoji)
+}
+
+#[test]
+fn a_schedulers_configuration_tells_the_levels() {
+    let folder = TempDir::new().unwrap();
+    let (model, _) = emoji_model(&folder);
+    fs::create_dir(model.join("scheduler")).unwrap();
+    let config = model.join("scheduler/scheduler_config.json");
+    let first_level = |json: &str| {
+        fs::write(&config, json).unwrap();
+        let run = "variations --model model --steps 2 --batch 1 --scheduler karras";
+        record(&written(&folder, run, "a.safetensors").0).levels[0][0]
+    };
+    let near = |level: f32, expected: f32| assert!((level / expected - 1.0).abs() < 1e-3, "{level}");
+    near(first_level("{}"), 14.615);
+    let discrete = r#"{"beta_schedule": "scaled_linear", "num_train_timesteps": 1000, "trained_betas": null,
+        "beta_start": 0.001, "rescale_betas_zero_snr": false}"#;
+    near(first_level(discrete), 15.684);
+    near(first_level(r#"{"prediction_type": "v_prediction", "rescale_betas_zero_snr": true}"#), 4518.6);
+    near(first_level(r#"{"prediction_type": "epsilon", "rescale_betas_zero_snr": true}"#), 4518.6);
+
+    for (json, expected) in [
+        ("[]", "a discrete diffusion"),
+        (r#"{"_class_name": "EDMEulerScheduler"}"#, "a discrete diffusion"),
+        (r#"{"_class_name": "FlowMatchEulerDiscreteScheduler"}"#, "a discrete diffusion"),
+        (r#"{"sigma_data": 0.5}"#, "a discrete diffusion"),
+        (r#"{"beta_schedule": "linear"}"#, "beta_schedule scaled_linear"),
+        (r#"{"num_train_timesteps": 4000}"#, "num_train_timesteps 1000"),
+        (r#"{"trained_betas": [0.1, 0.2]}"#, "no trained_betas"),
+        (r#"{"beta_start": "0.00085"}"#, "beta_start and beta_end that are numbers"),
+        (r#"{"beta_end": []}"#, "beta_start and beta_end that are numbers"),
+        (r#"{"rescale_betas_zero_snr": "yes"}"#, "rescale_betas_zero_snr true or false"),
+        (r#"{"prediction_type": "sample"}"#, "prediction_type epsilon or v_prediction"),
+        (r#"{"prediction_type": 1}"#, "prediction_type epsilon or v_prediction"),
+    ] {
+        fs::write(&config, json).unwrap();
+        assert_refused(&folder, &["--model", "model"], &["scheduler_config.json", expected]);
+    }
+}
+
+#[test]
+fn weights_that_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let (model, emoji) = emoji_model(&folder);
     let refused = |expected: &[&str]| assert_refused(&folder, &["--model", "model"], expected);
     let weights = model.join("unet/diffusion_pytorch_model.safetensors");
     let whole = fs::read(&weights).unwrap();

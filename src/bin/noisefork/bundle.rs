@@ -7,10 +7,11 @@ use noisefork::autoencoder::{self, AutoencoderTiny};
 use noisefork::error::{Error, Result};
 use noisefork::nn::Weights;
 use noisefork::ops::Backend;
-use noisefork::sampling::{Betas, Model, ModelSampling};
+use noisefork::sampling::{Betas, Levels, Model, ModelSampling, Prediction};
 use noisefork::tensor::Tensor;
 use noisefork::unet::{self, Added, Prompt, UNet, UNetDenoiser};
 use noisefork::words::Words;
+use serde_json::Value as Json;
 
 use crate::files::{Output, TensorFile};
 
@@ -238,20 +239,46 @@ impl<B: Backend> Bundle<B> {
 fn trained_levels(source: &Source) -> Result<ModelSampling> {
     const FILE: &str = "scheduler/scheduler_config.json";
     let Some(json) = source.text(FILE)? else { return ModelSampling::eps(Betas::STABLE_DIFFUSION) };
-    let config: serde_json::Value =
-        serde_json::from_str(&json).map_err(|error| source.refuse(FILE, "JSON", error))?;
-    let refuse = |expected: &str| Err(source.refuse(FILE, expected, &config));
-    match config["beta_schedule"].as_str() {
-        None | Some("scaled_linear") => {}
-        Some(_) => return refuse("beta_schedule scaled_linear"),
+    let config: Json = serde_json::from_str(&json).map_err(|error| source.refuse(FILE, "JSON", error))?;
+    let (prediction, levels) =
+        discrete_levels(&config).map_err(|expected| source.refuse(FILE, expected, &config))?;
+    ModelSampling::new(prediction, levels)
+}
+
+/// The levels of a discrete diffusion by diffusers' keys, of which absent ones are as in Stable Diffusion; or what was
+/// expected in place of something that would make other levels.
+fn discrete_levels(config: &Json) -> std::result::Result<(Prediction, Levels), &'static str> {
+    let is_or_absent = |key: &str, value: Json| config[key].is_null() || config[key] == value;
+    let class = config["_class_name"].as_str().unwrap_or_default();
+    let is_continuous = class.starts_with("EDM") || class.starts_with("FlowMatch");
+    if !config.is_object() || is_continuous || !config["sigma_data"].is_null() {
+        return Err("the configuration of a discrete diffusion");
     }
-    let betas = Betas::ScaledLinear {
-        start: config["beta_start"].as_f64().unwrap_or(0.00085),
-        end: config["beta_end"].as_f64().unwrap_or(0.012),
+    if !is_or_absent("beta_schedule", "scaled_linear".into()) {
+        return Err("beta_schedule scaled_linear");
+    }
+    if !is_or_absent("num_train_timesteps", 1000.into()) {
+        return Err("num_train_timesteps 1000");
+    }
+    if !config["trained_betas"].is_null() {
+        return Err("beta_start and beta_end, no trained_betas");
+    }
+    let beta = |key: &str, default: f64| match &config[key] {
+        Json::Null => Ok(default),
+        beta => beta.as_f64().ok_or("beta_start and beta_end that are numbers"),
     };
-    match config["prediction_type"].as_str() {
-        None | Some("epsilon") => ModelSampling::eps(betas),
-        Some("v_prediction") => ModelSampling::v(betas),
-        Some(_) => refuse("prediction_type epsilon or v_prediction"),
-    }
+    let betas = Betas::ScaledLinear { start: beta("beta_start", 0.00085)?, end: beta("beta_end", 0.012)? };
+    let zero_terminal_snr = match config["rescale_betas_zero_snr"] {
+        Json::Null => false,
+        Json::Bool(rescaled) => rescaled,
+        _ => return Err("rescale_betas_zero_snr true or false"),
+    };
+    let prediction = if is_or_absent("prediction_type", "epsilon".into()) {
+        Prediction::Eps
+    } else if config["prediction_type"] == "v_prediction" {
+        Prediction::V
+    } else {
+        return Err("prediction_type epsilon or v_prediction");
+    };
+    Ok((prediction, Levels::Discrete { betas, zero_terminal_snr }))
 }
