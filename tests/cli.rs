@@ -428,12 +428,17 @@ fn benchmarks_give_records_that_later_ones_are_compared_with() {
     let (table, _) =
         bench("ops --batch 1 --size 64 --iterations 1 --dtype bf16 --only attention --threads 2");
     assert!(table.contains("attention 64 to 77, 8 heads of 40"), "{table}");
+    let (lines, notes) = bench("sampler --side 8 --steps 1 --iterations 1 --threads 1 --format jsonl");
+    assert_eq!(lines.lines().count() + 4, noisefork::sampling::Sampler::names().count(), "{notes}");
+    assert!(notes.contains("note: no uni_pc: uni_pc: steps must be at least 2, got 1"), "{notes}");
     let (machine, _) = bench("machine");
     assert!(machine.contains(records[0]["machine"]["cpu"].as_str().unwrap()), "{machine}");
     fs::write(folder.path().join("bad.jsonl"), "{}").unwrap();
     for (arguments, words) in [
         (["bench", "sampler", "--compare", "bad.jsonl"], "records of noisefork bench"),
+        (["bench", "sampler", "--steps", "0"], "steps must be within 1 to 10000, got 0"),
         (["bench", "ops", "--size", "63"], "a multiple of 8 pixels"),
+        (["bench", "ops", "--only", "typo"], "part of the name of an operation, got typo"),
     ] {
         let output = noisefork(folder.path(), &arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

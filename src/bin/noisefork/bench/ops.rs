@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use clap::Args;
-use noisefork::error::Result;
+use noisefork::error::{Error, Result};
 use noisefork::ops::Backend;
 use noisefork::tensor::DType;
 use noisefork::trace::{Event, Inputs, Operation, Replay, Sketch, Traced};
@@ -28,12 +28,14 @@ pub struct Arguments {
 
 impl Benchmark for Arguments {
     fn measure<B: Backend>(&self, suite: &mut Suite<'_>, backend: impl Fn() -> B) -> Result<()> {
-        for event in step(&self.subject, suite.dtype())? {
-            let Event { operation, flops, bytes, .. } = event;
+        let mut events = step(&self.subject, suite.dtype())?;
+        events.retain(|event| event.operation.to_string().contains(&self.only));
+        if events.is_empty() {
+            let (what, expected) = ("only", "part of the name of an operation".into());
+            return Err(Error::Value { op: "bench", what, expected, got: self.only.clone() });
+        }
+        for Event { operation, flops, bytes, .. } in events {
             let what = operation.to_string();
-            if !what.contains(&self.only) {
-                continue;
-            }
             let case = Case { flops: Some(flops), bytes: Some(bytes), ..Case::new(what, operation.batch()) };
             let inputs = Inputs::normal(&operation, 1)?;
             // Its own, whose memory goes with it.
