@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use noisefork::sampling::Record;
 use noisefork::sampling::record::Settings;
@@ -391,6 +391,25 @@ fn lists_and_levels() {
     let levels = levels["karras"].as_array().unwrap();
     assert_eq!((levels.len(), levels[4].as_f64()), (5, Some(0.0)));
     assert_eq!(noisefork(folder.path(), &["sigmas", "--steps", "0"]).status.code(), Some(2));
+}
+
+/// A reader that goes has read enough; lines that are lost otherwise are an error.
+#[test]
+#[cfg(target_os = "linux")]
+fn lines_that_cannot_be_written() {
+    let list = |to: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_noisefork"));
+        command.arg("samplers").stdout(to).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let full = list(full.into()).wait_with_output().unwrap();
+    assert_eq!(full.status.code(), Some(1));
+    assert!(text(&full.stderr).starts_with("error: standard output: "), "{}", text(&full.stderr));
+
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let gone = list(writer.into()).wait_with_output().unwrap();
+    assert_eq!((gone.status.code(), text(&gone.stderr).as_str()), (Some(0), ""));
 }
 
 #[test]

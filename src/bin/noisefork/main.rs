@@ -49,9 +49,13 @@ fn main() -> ExitCode {
         Command::Doctor(arguments) => doctor::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
     };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
+    match (result, say::lost()) {
+        (Ok(code), None) => code,
+        (Ok(_), Some(error)) => {
+            eprintln!("error: standard output: {error}");
+            ExitCode::from(1)
+        }
+        (Err(error), _) => {
             eprintln!("error: {error}");
             exit_code(&error)
         }
