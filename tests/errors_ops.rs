@@ -1,6 +1,6 @@
 //! Every operation refuses what it cannot compute: with the exact error, and without touching its output.
 
-use noisefork::cpu::Cpu;
+use noisefork::cpu::{Compute, Cpu};
 use noisefork::error::{Error, Result};
 use noisefork::ops::*;
 use noisefork::pool::{Pool, PooledTensor};
@@ -404,6 +404,48 @@ fn memory<B: Host>(b: &B) {
             assert!(matches!(error, Some(Error::Value { what: "memory", .. })), "{error:?}");
         }
     }
+}
+
+/// What a rehearsal made has a shape and no memory to write to.
+fn refuses_rehearsed_outputs<E: Compute>(cpu: &Cpu<E>)
+where
+    Cpu<E>: Host<Tensor = PooledTensor<E>>,
+{
+    let refused = |op: &'static str, shape: Shape, run: &dyn Fn(&mut PooledTensor<E>) -> Result<()>| {
+        let values = shape.elements();
+        let expected = format!("a tensor with memory for its {values} values, not of a rehearsal");
+        let mut y = cpu.rehearsal().empty(shape).unwrap();
+        assert_eq!(run(&mut y), Err(value_error(op, "y", &expected, "memory for 0")));
+    };
+    let (image, row): (PooledTensor<E>, PooledTensor<E>) = (ones([1, 8, 8, 64]), ones([64]));
+    let (square, plain, nine) = (pack(cpu, [64, 64]), pack(cpu, [64, 1, 1, 64]), pack(cpu, [64, 3, 3, 64]));
+    for weight in [&plain, &nine] {
+        let (bias, shift, residual, activation) = (None, None, None, Activation::Identity);
+        let op = Conv2d { x: &image, weight, bias, shift, residual, activation, stride: 1, upsample: None };
+        refused("conv2d", image.shape(), &|y| cpu.conv2d(&op, y));
+    }
+    let activation = Activation::Identity;
+    let op = Linear { x: &image, weight: &square, bias: None, residual: None, activation };
+    refused("linear", image.shape(), &|y| cpu.linear(&op, y));
+    let op = GroupNorm { x: &image, gamma: &row, beta: &row, groups: 8, eps: 1e-5, activation };
+    refused("group_norm", image.shape(), &|y| cpu.group_norm(&op, y));
+    let op = LayerNorm { x: &image, gamma: &row, beta: &row, eps: 1e-5 };
+    refused("layer_norm", image.shape(), &|y| cpu.layer_norm(&op, y));
+    let [q, k, v] = [0, 1, 2].map(|_| columns::<Cpu<E>>(&image, 0));
+    let op = Attention { q, k, v, channels: 64, heads: 2 };
+    refused("attention", image.shape(), &|y| cpu.attention(&op, y));
+    let op = Concat { a: &image, b: &image };
+    refused("concat", [1, 8, 8, 128].into(), &|y| cpu.concat(&op, y));
+    let table = ones([3, 64]);
+    refused("rows", [2, 64].into(), &|y| cpu.rows(&Rows { table: &table, rows: 1..2, items: 2 }, y));
+    let latent = ones([1, 4, 8, 8]);
+    refused("enter", [1, 8, 8, 4].into(), &|y| cpu.enter(&Enter { parts: &[(1.0, &latent)], copies: 1 }, y));
+}
+
+#[test]
+fn a_cpu_refuses_to_write_to_what_a_rehearsal_made() {
+    refuses_rehearsed_outputs(&Cpu::new());
+    refuses_rehearsed_outputs(&Cpu::bf16());
 }
 
 macro_rules! refusals {

@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use half::bf16;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::{
     Attention, Backend, Blend, Combine, Concat, Conv2d, Enter, GroupNorm, Inject, LayerNorm, Leave, Linear,
     Rows, expect_shape,
@@ -88,8 +88,9 @@ impl<E: Compute> Cpu<E> {
         Cpu { pool, isa: self.isa, ..Cpu::default() }
     }
 
-    /// Computes `y` of this shape at the cost of so many `flops`; in a rehearsal only counts them.
-    fn compute<T: Shaped>(
+    /// Computes `y`, which has to have this shape and memory, at the cost of so many `flops`; in a rehearsal only counts
+    /// them.
+    fn compute<T: Written>(
         &self,
         op: &'static str,
         shape: Shape,
@@ -101,10 +102,39 @@ impl<E: Compute> Cpu<E> {
         if self.pool.rehearses() {
             self.flops.fetch_add(flops, Ordering::Relaxed);
         } else {
+            expect_memory(op, y)?;
             kernel(y);
         }
         Ok(())
     }
+}
+
+/// What an operation writes to.
+trait Written: Shaped {
+    /// How many values it has memory for.
+    fn held(&self) -> usize;
+}
+
+impl<E: Compute> Written for PooledTensor<E> {
+    fn held(&self) -> usize {
+        self.data().len()
+    }
+}
+
+impl Written for Tensor {
+    fn held(&self) -> usize {
+        self.data().len()
+    }
+}
+
+/// Refuses a tensor of some rehearsal's. Kernels rely on it: they write through pointers to as many values as the shape has.
+fn expect_memory(op: &'static str, y: &impl Written) -> Result<()> {
+    let (values, held) = (y.shape().elements(), y.held());
+    if held == values {
+        return Ok(());
+    }
+    let expected = format!("a tensor with memory for its {values} values, not of a rehearsal");
+    Err(Error::Value { op, what: "y", expected, got: format!("memory for {held}") })
 }
 
 impl<E: Compute> Default for Cpu<E> {

@@ -82,7 +82,8 @@ pub trait Backend: Send + Sync {
     /// [`Error::Shape`] if the weight has neither form.
     fn pack(&self, weight: Tensor) -> Result<Self::Weight>;
 
-    /// A twin for rehearsals: it checks its operations and runs none, and counts its tensors, which have no contents.
+    /// A twin for rehearsals: it checks its operations and runs none, and counts its tensors, which have no contents and are
+    /// of no use to any other backend.
     fn rehearsal(&self) -> Self
     where
         Self: Sized;

@@ -175,8 +175,8 @@ impl<M: Memory> Lease<M> {
         &self.block.memory
     }
 
-    /// The memory; none in a rehearsal.
-    pub fn memory_mut(&mut self) -> &mut M::Block {
+    /// The memory; none in a rehearsal. Not for others, who could put a smaller block in its place.
+    pub(crate) fn memory_mut(&mut self) -> &mut M::Block {
         &mut self.block.memory
     }
 }
