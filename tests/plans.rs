@@ -13,7 +13,7 @@ use noisefork::ops::{Activation, Backend};
 use noisefork::sampling::{Betas, Branch, Denoiser, KSampler, Model, ModelSampling, Profile, Variations};
 use noisefork::tensor::{DType, Shape, Shaped, Tensor};
 use noisefork::trace::{Event, Inputs, Operation, Replay, Table, Traced};
-use noisefork::unet::{Plan, Prompt, UNet, UNetDenoiser};
+use noisefork::unet::{Added, Plan, Prompt, UNet, UNetDenoiser};
 
 const TOKENS: usize = 7;
 
@@ -239,6 +239,51 @@ fn watched(unet: &Arc<UNet<Cpu>>, deaf: bool) -> Model<'_, Cpu, Watched> {
     let inner = UNetDenoiser::new(unet.clone(), sampling.clone(), prompt(1), prompt(2)).unwrap();
     let denoiser = Watched { inner, announced: Vec::new(), asked: Vec::new(), deaf };
     Model { backend: &**unet.backend(), denoiser, sampling, latent_scale: 1.0 }
+}
+
+/// A denoiser of this golden model under two prompts.
+fn denoiser(name: &str, positive: Prompt, negative: Prompt) -> Result<(), Error> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let unet = Arc::new(UNet::load(Arc::new(Cpu::new()), folder).unwrap());
+    let sampling = ModelSampling::eps(Betas::STABLE_DIFFUSION).unwrap();
+    UNetDenoiser::new(unet, sampling, positive, negative).map(drop)
+}
+
+#[test]
+fn prompts_fit_the_model_and_each_other() {
+    let prompt = |width, added: Option<(usize, usize)>| Prompt {
+        context: noise([1, TOKENS, width], 1),
+        added: added.map(|(text, numbers)| Added {
+            text_embeds: noise([1, text], 2),
+            time_ids: noise([1, numbers], 3),
+        }),
+    };
+    let sd15 = |positive, negative| denoiser("unet_sd15", prompt(48, positive), prompt(48, negative));
+    let sdxl = |positive, negative| denoiser("unet_sdxl", prompt(64, positive), prompt(64, negative));
+    let fit = Some((40, 6));
+    assert_eq!((sd15(None, None), sdxl(fit, fit)), (Ok(()), Ok(())));
+
+    for (positive, negative) in [(None, fit), (fit, None), (fit, fit)] {
+        let refusal = sd15(positive, negative);
+        assert!(matches!(refusal, Err(Error::Value { what: "added", .. })), "{refusal:?}");
+    }
+    for (positive, negative) in [(None, fit), (fit, None), (None, None)] {
+        let refusal = sdxl(positive, negative);
+        assert!(matches!(refusal, Err(Error::Value { what: "added", .. })), "{refusal:?}");
+    }
+    let misshapen = |refusal: Result<(), Error>| match refusal {
+        Err(Error::Shape { tensor, .. }) => tensor,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(misshapen(sdxl(Some((41, 6)), Some((41, 6)))), "text_embeds");
+    assert_eq!(misshapen(sdxl(fit, Some((41, 6)))), "text_embeds");
+    assert_eq!(misshapen(sdxl(fit, Some((48, 5)))), "time_ids");
+    assert_eq!(misshapen(sdxl(Some((40, 60)), Some((40, 60)))), "time_ids");
+    assert_eq!(misshapen(sdxl(Some((40, 0)), Some((40, 0)))), "time_ids");
+    assert_eq!(misshapen(denoiser("unet_sd15", prompt(47, None), prompt(47, None))), "context");
+    assert_eq!(misshapen(denoiser("unet_sd15", prompt(48, None), prompt(47, None))), "context");
+    let longer = Prompt { context: noise([1, TOKENS + 1, 48], 1), added: None };
+    assert_eq!(misshapen(denoiser("unet_sd15", prompt(48, None), longer)), "context");
 }
 
 #[test]

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use super::config::{Addition, Config};
 use super::{UNet, misshapen, refuse};
 use crate::error::Result;
 use crate::nn::{KeysValues, Run};
 use crate::ops::Backend;
-use crate::tensor::{Shaped, Tensor};
+use crate::tensor::{Shape, Shaped, Tensor};
 
 /// SDXL's second conditioning.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,12 +82,7 @@ impl<B: Backend> UNet<B> {
 
     /// What goes into SDXL's addition to the time embedding: pooled text and embedded numbers, side by side.
     fn add_embeds(&self, batch: usize, added: Option<&Added>) -> Result<Option<Tensor>> {
-        let (addition, added) = match (&self.config.addition, added) {
-            (None, None) => return Ok(None),
-            (None, Some(_)) => return Err(refuse("added", "absent: the model takes none", "some")),
-            (Some(_), None) => return Err(refuse("added", "text_embeds and time_ids", "none")),
-            (Some(addition), Some(added)) => (addition, added),
-        };
+        let Some((addition, added)) = self.config.added(added)? else { return Ok(None) };
         let Added { text_embeds, time_ids } = added;
         // As few rows as both can share; as many as the batch if their numbers do not divide each other.
         let [texts, ids] = [text_embeds, time_ids].map(|t| t.shape().first().copied().unwrap_or(0).max(1));
@@ -96,11 +92,7 @@ impl<B: Backend> UNet<B> {
         let numbers = time_ids.shape().channels();
         let time_ids = shared_by("time_ids", time_ids, rows, [numbers])?;
         let embedded = addition.add_time_proj.embed(time_ids.data());
-        let embedded_width = embedded.len() / rows;
-        let Some(width) = addition.inputs.checked_sub(embedded_width) else {
-            let expected = format!("as many numbers as {} values can hold", addition.inputs);
-            return Err(misshapen("time_ids", expected, time_ids.shape()));
-        };
+        let (embedded_width, width) = (embedded.len() / rows, addition.text_width(time_ids.shape())?);
         let text = shared_by("text_embeds", text_embeds, rows, [width])?;
         let values = (0..rows).flat_map(|row| {
             let text = &text.data()[row * width..][..width];
@@ -141,6 +133,29 @@ impl<B: Backend> UNet<B> {
         let emb = self.time_embedding.forward_silu(backend, &t_emb, aug_emb.as_ref())?;
         let table = self.time_emb_proj.of(&emb).run(backend)?;
         Ok(Times { model: self.identity.clone(), batch, steps, rows, table })
+    }
+}
+
+impl Config {
+    /// SDXL's second conditioning and what is given for it; none if the model has none and gets none.
+    pub(super) fn added<'a>(&'a self, added: Option<&'a Added>) -> Result<Option<(&'a Addition, &'a Added)>> {
+        match (&self.addition, added) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(refuse("added", "absent: the model takes none", "some")),
+            (Some(_), None) => Err(refuse("added", "text_embeds and time_ids", "none")),
+            (Some(addition), Some(added)) => Ok(Some((addition, added))),
+        }
+    }
+}
+
+impl Addition {
+    /// The width of the pooled text beside the numbers of `time_ids`.
+    pub(super) fn text_width(&self, time_ids: Shape) -> Result<usize> {
+        let embedded = time_ids.channels().checked_mul(self.add_time_proj.channels);
+        embedded.and_then(|embedded| self.inputs.checked_sub(embedded)).ok_or_else(|| {
+            let expected = format!("as many numbers as {} values can hold", self.inputs);
+            misshapen("time_ids", expected, time_ids)
+        })
     }
 }
 

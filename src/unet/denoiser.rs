@@ -46,20 +46,23 @@ impl<B: Backend> UNetDenoiser<B> {
     /// `unet`, trained on the levels of `sampling`, under two prompts of as many tokens.
     ///
     /// # Errors
-    /// [`Error::Shape`] for prompts that do not fit the model or each other.
+    /// [`Error::Shape`] for prompts that do not fit the model or each other, [`Error::Value`] for `added` that the model
+    /// does not take, or that it wants and does not get.
     pub fn new(
         unet: Arc<UNet<B>>,
         sampling: ModelSampling,
         positive: Prompt,
         negative: Prompt,
     ) -> Result<Self> {
-        let width = unet.config().cross_attention_dim();
-        let tokens = positive.context.shape().get(1).copied().unwrap_or(0);
+        let config = unet.config();
+        let tokens = positive.context.shape().get(1).copied().unwrap_or(0).max(1);
+        let numbers = positive.added.as_ref().map_or(1, |added| added.time_ids.shape().channels().max(1));
         for prompt in [&positive, &negative] {
-            expect_items("context", prompt.context.shape(), &[1, tokens.max(1), width])?;
-            if let (Some(added), Some(first)) = (&prompt.added, &positive.added) {
-                expect_items("text_embeds", added.text_embeds.shape(), &first.text_embeds.shape())?;
-                expect_items("time_ids", added.time_ids.shape(), &first.time_ids.shape())?;
+            expect_item("context", &prompt.context, [1, tokens, config.cross_attention_dim()])?;
+            if let Some((addition, added)) = config.added(prompt.added.as_ref())? {
+                expect_item("time_ids", &added.time_ids, [1, numbers])?;
+                let width = addition.text_width(added.time_ids.shape())?;
+                expect_item("text_embeds", &added.text_embeds, [1, width])?;
             }
         }
         let (announced, prepared) = (Vec::new(), Vec::new());
@@ -120,13 +123,13 @@ impl<B: Backend> UNetDenoiser<B> {
     }
 }
 
-/// Refuses a tensor that is not one item of this shape.
-fn expect_items(tensor: &'static str, got: Shape, expected: &[usize]) -> Result<()> {
-    if got.first() == Some(&1) && *got == *expected {
+/// Refuses a prompt's tensor that does not have just this shape, none of it 0.
+fn expect_item(tensor: &'static str, got: &Tensor, expected: impl Into<Shape>) -> Result<()> {
+    let (got, expected) = (got.shape(), expected.into());
+    if got == expected && !got.contains(&0) {
         return Ok(());
     }
-    let expected = format!("{expected:?}, one item");
-    Err(Error::Shape { op: "prompt", tensor, expected, got })
+    Err(Error::Shape { op: "prompt", tensor, expected: format!("{expected}, none of them 0"), got })
 }
 
 /// Items of one shape, one after the other.
