@@ -287,6 +287,14 @@ fn prompts_fit_the_model_and_each_other() {
 }
 
 #[test]
+fn a_model_of_more_than_latents_is_no_denoiser() {
+    let prompt = Prompt { context: noise([1, TOKENS, 32], 1), added: None };
+    let refusal = denoiser("unet_sd15_inpaint", prompt.clone(), prompt).unwrap_err();
+    let text = "unet: in_channels must be out_channels = 4 for a denoiser of latents alone, got 9";
+    assert_eq!(refusal.to_string(), text);
+}
+
+#[test]
 fn a_run_announces_the_levels_that_it_asks_for_and_gives_the_same_bits_unannounced() {
     let unet = load(Cpu::new());
     let latent = Tensor::zeros([2, 4, 8, 8]);

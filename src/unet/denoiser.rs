@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Added, Conditioning, Plan, Times, UNet};
+use super::{Added, Conditioning, Plan, Times, UNet, refuse};
 use crate::error::{Error, Result};
 use crate::ops::{Backend, Combine, Enter, Leave};
 use crate::sampling::{Branch, Denoiser, ModelSampling};
@@ -43,11 +43,12 @@ struct Prepared<B: Backend> {
 const MOST_SHAPES: usize = 4;
 
 impl<B: Backend> UNetDenoiser<B> {
-    /// `unet`, trained on the levels of `sampling`, under two prompts of as many tokens.
+    /// `unet`, trained on the levels of `sampling`, under two prompts of as many tokens. The model's input is the latent
+    /// alone: an inpainting model's mask and masked image have no place here.
     ///
     /// # Errors
     /// [`Error::Shape`] for prompts that do not fit the model or each other, [`Error::Value`] for `added` that the model
-    /// does not take, or that it wants and does not get.
+    /// does not take, or that it wants and does not get, and for a model whose input has other channels than its output.
     pub fn new(
         unet: Arc<UNet<B>>,
         sampling: ModelSampling,
@@ -55,6 +56,11 @@ impl<B: Backend> UNetDenoiser<B> {
         negative: Prompt,
     ) -> Result<Self> {
         let config = unet.config();
+        if config.in_channels() != config.out_channels() {
+            let expected =
+                format!("out_channels = {} for a denoiser of latents alone", config.out_channels());
+            return Err(refuse("in_channels", expected, config.in_channels()));
+        }
         let tokens = positive.context.shape().get(1).copied().unwrap_or(0).max(1);
         let numbers = positive.added.as_ref().map_or(1, |added| added.time_ids.shape().channels().max(1));
         for prompt in [&positive, &negative] {
