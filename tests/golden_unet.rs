@@ -284,3 +284,26 @@ fn requests_that_do_not_fit_are_refused() {
         "times"
     );
 }
+
+/// SDXL's pooled text is in the times, so they belong to one conditioning. Others' hold nothing of any.
+#[test]
+fn times_of_another_conditioning_are_refused_where_they_hold_it() {
+    let forward = |name: &str, width, added: Option<[f32; 2]>| {
+        let unet = load(Cpu::new(), name);
+        let [of_times, conditioning] = [0, 1].map(|at| {
+            let filled =
+                |shape, value| Tensor::new(shape, vec![value; Shape::from(shape).elements()]).unwrap();
+            let added = added
+                .map(|text| Added { text_embeds: filled([1, 40], text[at]), time_ids: filled([1, 6], 1.0) });
+            unet.prepare(&Tensor::zeros([1, 7, width]), 1, added.as_ref()).unwrap()
+        });
+        let times = unet.times(&[[1.0]], &of_times).unwrap();
+        let x = unet.backend().upload(&Tensor::zeros([1, 8, 8, 4])).unwrap();
+        let mut plan = unet.plan(1, [8, 8], 7).unwrap();
+        plan.forward(&x, &times, 0, &of_times).unwrap();
+        plan.forward(&x, &times, 0, &conditioning).map(drop)
+    };
+    assert_eq!(forward("unet_sd15", 48, None), Ok(()));
+    let refusal = forward("unet_sdxl", 64, Some([0.0, 1.0]));
+    assert!(matches!(refusal, Err(Error::Value { what: "times", .. })), "{refusal:?}");
+}

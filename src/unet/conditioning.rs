@@ -22,6 +22,8 @@ pub struct Added {
 /// Whatever a [`UNet`] computes from its conditioning alone, once for all steps.
 pub struct Conditioning<B: Backend> {
     pub(super) model: Arc<()>,
+    /// Tells it from others, whose second conditioning [`Times`] may hold.
+    pub(super) identity: Arc<()>,
     pub(super) batch: usize,
     pub(super) tokens: usize,
     /// Of every cross-attention, in the order in which they run.
@@ -38,9 +40,12 @@ impl<B: Backend> Conditioning<B> {
 }
 
 /// Whatever a [`UNet`] computes from timesteps before the steps that they belong to: what each residual block adds to its
-/// pixels.
+/// pixels. With SDXL's second conditioning, which is part of it, it is of use with that [`Conditioning`] alone; otherwise
+/// with any for as many items.
 pub struct Times<B: Backend> {
     pub(super) model: Arc<()>,
+    /// The conditioning that they depend on: any, where it adds nothing.
+    pub(super) conditioning: Option<Arc<()>>,
     pub(super) batch: usize,
     pub(super) steps: usize,
     /// Rows of the table for each step, evenly shared by the items.
@@ -73,6 +78,7 @@ impl<B: Backend> UNet<B> {
             self.cross_attentions().map(|attention| attention.keys_values(&self.backend, &context));
         Ok(Conditioning {
             model: self.identity.clone(),
+            identity: Arc::default(),
             batch,
             tokens,
             contexts: contexts.collect::<Result<_>>()?,
@@ -132,7 +138,8 @@ impl<B: Backend> UNet<B> {
         };
         let emb = self.time_embedding.forward_silu(backend, &t_emb, aug_emb.as_ref())?;
         let table = self.time_emb_proj.of(&emb).run(backend)?;
-        Ok(Times { model: self.identity.clone(), batch, steps, rows, table })
+        let of_conditioning = add_embeds.map(|_| conditioning.identity.clone());
+        Ok(Times { model: self.identity.clone(), conditioning: of_conditioning, batch, steps, rows, table })
     }
 }
 

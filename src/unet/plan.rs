@@ -112,7 +112,8 @@ impl<B: Backend> Plan<B> {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::error::Error::Shape) for an `x` of another shape, [`Error::Value`](crate::error::Error::Value)
-    /// for a step that there is not, and for what was prepared for another batch, so many tokens, or by another model.
+    /// for a step that there is not, for what was prepared for another batch, so many tokens, or by another model, and for
+    /// `times` that hold the second conditioning of another `conditioning`.
     pub fn forward(
         &mut self,
         x: &B::Tensor,
@@ -153,6 +154,9 @@ impl<B: Backend> Plan<B> {
             if !Arc::ptr_eq(model, &self.unet.identity) {
                 return Err(refuse(what, "prepared by this model", "another model's"));
             }
+        }
+        if times.conditioning.as_ref().is_some_and(|of| !Arc::ptr_eq(of, &conditioning.identity)) {
+            return Err(refuse("times", "of this conditioning, whose text_embeds they hold", "another's"));
         }
         if conditioning.tokens != self.tokens {
             return Err(refuse("tokens", self.tokens.to_string(), conditioning.tokens));
