@@ -78,8 +78,8 @@ impl<B: Backend> UNet<B> {
 }
 
 impl<B: Backend> Plan<B> {
-    /// The memory that running takes, beside the model, the input and what was prepared: it is held already. Threads have
-    /// some scratch memory too, a few hundred kilobytes each.
+    /// The memory that running takes, beside the model, the input and what was prepared: it is held already. A CPU's threads
+    /// have some scratch memory too, up to 4 MB each.
     pub fn workspace(&self) -> Usage {
         self.workspace
     }
