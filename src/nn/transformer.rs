@@ -1,4 +1,4 @@
-use super::{GroupNorm, LayerNorm, Linear, Run, Scope};
+use super::{GroupNorm, LayerNorm, Linear, Run, Scope, refuse};
 use crate::error::Result;
 use crate::ops::{self, Activation, Backend};
 
@@ -210,7 +210,7 @@ impl<B: Backend> Transformer2D<B> {
     /// `[N, H, W, channels]` to the same. Takes one item of `contexts` for each transformer block.
     ///
     /// # Errors
-    /// Those of the operations.
+    /// [`Error::Value`](crate::error::Error::Value) for fewer contexts than blocks; those of the operations.
     pub fn forward<'a>(
         &self,
         backend: &B,
@@ -222,9 +222,51 @@ impl<B: Backend> Transformer2D<B> {
     {
         let h = self.norm.of(x).run(backend)?;
         let mut h = self.proj_in.of(&h).run(backend)?;
-        for (block, context) in self.transformer_blocks.iter().zip(contexts) {
+        for (done, block) in self.transformer_blocks.iter().enumerate() {
+            let context = contexts.next().ok_or_else(|| {
+                let expected = format!("one for each of {} blocks", self.transformer_blocks.len());
+                refuse("transformer", "contexts", expected, done)
+            })?;
             h = block.forward(backend, &h, context)?;
         }
         ops::Linear { residual: Some(x), ..self.proj_out.of(&h) }.run(backend)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Cpu;
+    use crate::error::Error;
+    use crate::nn::Weights;
+    use crate::tensor::{Shaped, Tensor};
+
+    #[test]
+    fn every_block_wants_a_context() {
+        let (cpu, weights) = (Cpu::new(), Weights::synthetic(1));
+        let shape = TransformerShape {
+            channels: 8,
+            cross_attention_dim: 4,
+            heads: 2,
+            layers: 2,
+            groups: 4,
+            use_linear_projection: true,
+        };
+        let transformer = Transformer2D::load(&cpu, &weights.scope("a"), shape).unwrap();
+        let context = cpu.upload(&Tensor::zeros([1, 3, 4])).unwrap();
+        let contexts = [0, 1].map(|block: usize| {
+            transformer.transformer_blocks[block].attn2.keys_values(&cpu, &context).unwrap()
+        });
+        let x = cpu.upload(&Tensor::zeros([1, 2, 2, 8])).unwrap();
+        let forward =
+            |given: usize| transformer.forward(&cpu, &x, &mut contexts[..given].iter()).map(|y| y.shape());
+        assert_eq!(forward(2), Ok(x.shape()));
+        for given in [0, 1] {
+            let (expected, got) = ("one for each of 2 blocks".into(), given.to_string());
+            assert_eq!(
+                forward(given),
+                Err(Error::Value { op: "transformer", what: "contexts", expected, got })
+            );
+        }
     }
 }
