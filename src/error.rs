@@ -79,7 +79,8 @@ pub enum Error {
         names: Vec<String>,
     },
 
-    /// A tensor in a file is not whole, or has another shape or dtype than the model's configuration calls for.
+    /// A tensor in a file is not whole, not where an index says, or has another shape or dtype than the model's
+    /// configuration calls for.
     #[error("{}: tensor {name:?} must be {expected}, got {got}", .path.display())]
     FileTensor {
         /// The file.

@@ -403,4 +403,25 @@ fn shards_load_like_one_file() {
     assert_eq!(refused("not JSON".into()), index);
     let absent = json!({ "weight_map": { "x": "absent.safetensors" } }).to_string();
     assert_eq!(refused(absent), folder.path().join("absent.safetensors"));
+
+    let misplaced = |map: &BTreeMap<String, &str>| {
+        fs::write(&index, json!({ "weight_map": map }).to_string()).unwrap();
+        match Weights::open(&index).err() {
+            Some(Error::FileTensor { path, name, expected, got }) if path == index => (name, expected, got),
+            other => panic!("{other:?}"),
+        }
+    };
+    let [in_a, in_b] = ["a", "b"].map(|file| format!("in {}/{file}.safetensors", folder.path().display()));
+    let name = first.keys().next().unwrap().clone();
+    let as_it_says = |place: &str| format!("{place}, as the index says");
+    map.insert(name.clone(), "b.safetensors");
+    assert_eq!(misplaced(&map), (name.clone(), as_it_says(&in_b), in_a.clone()));
+    map.insert(name.clone(), "a.safetensors");
+    map.insert("nowhere".into(), "a.safetensors");
+    assert_eq!(misplaced(&map), ("nowhere".into(), as_it_says(&in_a), "in none".into()));
+    map.remove("nowhere");
+    let mut both = second.clone();
+    both.insert(name.clone(), first[&name].clone());
+    fs::write(folder.path().join("b.safetensors"), serialized(&both)).unwrap();
+    assert_eq!(misplaced(&map), (name, "in one file".into(), format!("{in_a} and {}", &in_b[3..])));
 }

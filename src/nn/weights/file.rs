@@ -63,6 +63,10 @@ impl File {
         self
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }

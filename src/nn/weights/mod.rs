@@ -4,7 +4,7 @@ mod widen;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ impl Weights {
     ///
     /// # Errors
     /// [`Error::File`] for what cannot be read or is no safetensors file, [`Error::FileTensor`] for a tensor that is
-    /// not whole, or not where it should be.
+    /// not whole, or not where it should be: in the file that an index says, and in no other.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         if path.is_dir() {
@@ -55,10 +55,9 @@ impl Weights {
             let none = || refused(path, format!("one of {}", Self::NAMES.join(", ")), "none of them");
             return Self::open(found.ok_or_else(none)?);
         }
-        let files = if path.extension().is_some_and(|extension| extension == "json") {
-            shard_paths(path)?.iter().map(|shard| File::open(shard)).collect::<Result<_>>()?
-        } else {
-            vec![File::open(path)?]
+        let files = match path.extension() {
+            Some(extension) if extension == "json" => open_shards(path)?,
+            _ => vec![File::open(path)?],
         };
         Ok(Self::new(path, Source::Files(files)))
     }
@@ -244,11 +243,44 @@ impl Scope<'_> {
     }
 }
 
-/// The files that an index names, which lie beside it.
-fn shard_paths(index: &Path) -> Result<BTreeSet<PathBuf>> {
+/// Opens the files that an index names, in which its tensors are where it says.
+fn open_shards(index: &Path) -> Result<Vec<File>> {
+    let places = shard_paths(index)?;
+    let paths: BTreeSet<&PathBuf> = places.values().collect();
+    let files = paths.into_iter().map(|path| File::open(path)).collect::<Result<Vec<_>>>()?;
+    expect_places(index, &places, &files)?;
+    Ok(files)
+}
+
+/// Refuses a tensor that two files hold, and one that is not in the file that the index says.
+fn expect_places(index: &Path, places: &BTreeMap<String, PathBuf>, files: &[File]) -> Result<()> {
+    let refused = |name: &str, expected: String, got: String| {
+        Err(Error::FileTensor { path: index.to_owned(), name: name.to_owned(), expected, got })
+    };
+    let mut holders = BTreeMap::new();
+    for file in files {
+        for name in file.names() {
+            if let Some(first) = holders.insert(name, file.path()) {
+                let both = format!("in {} and {}", first.display(), file.path().display());
+                return refused(name, "in one file".into(), both);
+            }
+        }
+    }
+    for (name, place) in places {
+        let holder = holders.get(name.as_str());
+        if holder.is_none_or(|holder| holder != place) {
+            let got = holder.map_or("in none".into(), |holder| format!("in {}", holder.display()));
+            return refused(name, format!("in {}, as the index says", place.display()), got);
+        }
+    }
+    Ok(())
+}
+
+/// The file of each tensor that an index names, which lies beside it.
+fn shard_paths(index: &Path) -> Result<BTreeMap<String, PathBuf>> {
     #[derive(serde::Deserialize)]
     struct Index {
-        weight_map: std::collections::BTreeMap<String, PathBuf>,
+        weight_map: BTreeMap<String, PathBuf>,
     }
     const EXPECTED: &str = "an index of safetensors files";
     let json = fs::read_to_string(index).map_err(|error| refused(index, EXPECTED, error))?;
@@ -257,7 +289,7 @@ fn shard_paths(index: &Path) -> Result<BTreeSet<PathBuf>> {
         Some(name) if name == file => Ok(index.with_file_name(name)),
         _ => Err(refused(index, "names of files beside it", file.display())),
     };
-    files.weight_map.into_values().map(beside).collect()
+    files.weight_map.into_iter().map(|(name, file)| Ok((name, beside(file)?))).collect()
 }
 
 fn refused(path: &Path, expected: impl Into<String>, got: impl Display) -> Error {
