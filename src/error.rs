@@ -1,5 +1,6 @@
 //! What can go wrong, as data: who refused, what it expected, what came.
 
+use std::borrow::Borrow;
 use std::path::PathBuf;
 
 use crate::tensor::Shape;
@@ -218,7 +219,7 @@ impl Error {
 }
 
 /// The first few of a list that may be long.
-fn first(names: &[String]) -> String {
+pub(crate) fn first<S: Borrow<str>>(names: &[S]) -> String {
     const SHOWN: usize = 3;
     let more = if names.len() > SHOWN { ", .." } else { "" };
     format!("{}{more}", names[..names.len().min(SHOWN)].join(", "))

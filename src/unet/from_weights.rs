@@ -3,7 +3,7 @@
 use super::Preset;
 use super::config::{Addition, Config, Level, refuse};
 use super::layout::Layout;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, first};
 use crate::nn::{Scope, Timesteps, Weights};
 use crate::sampling::{Betas, Levels, ModelSampling, Prediction};
 
@@ -140,11 +140,10 @@ fn addition(file: &Scope<'_>) -> Result<Option<usize>> {
 }
 
 fn no_unet(weights: &Weights) -> Error {
-    const SHOWN: usize = 3;
     let names = weights.names();
     Error::File {
         path: weights.path().to_owned(),
         expected: "a UNet's tensors, as diffusers or the original implementation name them".into(),
-        got: format!("{} tensors: {}, ..", names.len(), names[..names.len().min(SHOWN)].join(", ")),
+        got: format!("{} tensors: {}", names.len(), first(&names)),
     }
 }
