@@ -173,6 +173,38 @@ fn what_a_checkpoint_predicts_is_found() {
     );
 }
 
+/// CosXL's and Playground's marks, with these values.
+#[test]
+fn checkpoints_of_edm_are_told_from_others() {
+    let sampling = |marks: &[(&str, Vec<usize>, f32)]| {
+        let mut tensors = tensors("unet_sdxl");
+        for (name, shape, value) in marks {
+            let values = shape.iter().product();
+            let bytes = value.to_le_bytes().repeat(values);
+            tensors.insert(name.to_string(), (Dtype::F32, shape.clone(), bytes));
+        }
+        unet::model_sampling(&Weights::from_bytes("marked", serialized(&tensors)).unwrap())
+    };
+    let edm = |sigma_min, sigma_max| {
+        ModelSampling::new(Prediction::V, Levels::ContinuousEdm { sigma_min, sigma_max })
+    };
+    let [max, min] = ["edm_vpred.sigma_max", "edm_vpred.sigma_min"];
+    assert_eq!(sampling(&[(max, vec![], 80.0), (min, vec![1], 0.5)]), edm(0.5, 80.0));
+    assert_eq!(sampling(&[(max, vec![1], 120.0), ("v_pred", vec![0], 0.0)]), edm(0.002, 120.0));
+    let two = sampling(&[(max, vec![2], 80.0)]);
+    assert!(matches!(&two, Err(Error::FileTensor { name, .. }) if name == max), "{two:?}");
+    let falling = sampling(&[(max, vec![], 0.001)]);
+    assert!(matches!(falling, Err(Error::Value { what: "sigma_min and sigma_max", .. })), "{falling:?}");
+    for mark in ["edm_mean", "edm_std"] {
+        match sampling(&[(mark, vec![1, 4, 1, 1], 0.5)]) {
+            Err(Error::File { expected, got, .. }) => {
+                assert!(expected.contains("not supported") && got.contains(mark), "{expected}, {got}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// diffusers' names to ldm's, for a UNet with so many layers on each level and these up blocks with transformers.
 fn ldm_name(name: &str, layers: usize, up_attention: &[bool]) -> String {
     let (stem, kind) = name.rsplit_once('.').unwrap();

@@ -6,6 +6,7 @@ use super::layout::Layout;
 use crate::error::{Error, Result, first};
 use crate::nn::{Scope, Timesteps, Weights};
 use crate::sampling::{Betas, Levels, ModelSampling, Prediction};
+use crate::tensor::Shape;
 
 /// Heads of the models whose projections are convolutions.
 const HEADS: usize = 8;
@@ -13,6 +14,8 @@ const HEADS: usize = 8;
 const HEAD_DIM: usize = 64;
 /// Values that stand for one of SDXL's sizes.
 const NUMBER: usize = 256;
+/// CosXL's lowest level, where its file does not tell it; ComfyUI's.
+const EDM_SIGMA_MIN: f64 = 0.002;
 /// The width of SDXL's pooled text with six sizes, and of its refiner's with four and a score.
 const ADDITIONS: [usize; 2] = [1280 + 6 * NUMBER, 1280 + 5 * NUMBER];
 
@@ -58,16 +61,39 @@ impl Config {
 
 /// The levels of a Stable Diffusion checkpoint, and what its UNet predicts: velocity if the file has a tensor `v_pred`,
 /// as SDXL models that do are marked (with `ztsnr` for levels that end in pure noise), or if it is an SD 2.x of the kind
-/// trained on 768 pixels, which is told by one layer's values as ComfyUI tells it; noise otherwise.
+/// trained on 768 pixels, which is told by one layer's values as ComfyUI tells it; noise otherwise. A model marked by
+/// `edm_vpred.sigma_max`, as CosXL is, predicts velocity along all levels from `edm_vpred.sigma_min`, or else 0.002, to that.
 ///
 /// # Errors
-/// Those of [`Config::from_weights`] and [`Weights::tensor`].
+/// Those of [`Config::from_weights`], [`Weights::tensor`] and [`ModelSampling::new`]; [`Error::File`] for a model whose
+/// latents are standardised by `edm_mean` and `edm_std`, as Playground 2.5's are.
 pub fn model_sampling(weights: &Weights) -> Result<ModelSampling> {
+    if let Some(mark) = ["edm_mean", "edm_std"].into_iter().find(|mark| weights.contains(mark)) {
+        return Err(Error::File {
+            path: weights.path().to_owned(),
+            expected: "a model whose latents are scaled by one number; standardising is not supported".into(),
+            got: format!("a tensor {mark:?}, by which Playground 2.5 standardises its latents"),
+        });
+    }
+    if let Some(sigma_max) = number(weights, "edm_vpred.sigma_max")? {
+        let sigma_min = number(weights, "edm_vpred.sigma_min")?.unwrap_or(EDM_SIGMA_MIN);
+        return ModelSampling::new(Prediction::V, Levels::ContinuousEdm { sigma_min, sigma_max });
+    }
     let marked = weights.contains("v_pred");
     let velocity = marked || is_sd2_768(&Config::from_weights(weights)?, weights)?;
     let prediction = if velocity { Prediction::V } else { Prediction::Eps };
     let zero_terminal_snr = marked && weights.contains("ztsnr");
     ModelSampling::new(prediction, Levels::Discrete { betas: Betas::STABLE_DIFFUSION, zero_terminal_snr })
+}
+
+/// The value of a tensor that has one, if it is there.
+fn number(weights: &Weights, name: &str) -> Result<Option<f64>> {
+    if !weights.contains(name) {
+        return Ok(None);
+    }
+    // Files have it as a scalar or as a vector.
+    let shape: Shape = if weights.shape(name)?.is_empty() { [].into() } else { [1].into() };
+    Ok(Some(f64::from(weights.tensor(name, shape)?.data()[0])))
 }
 
 fn is_sd2_768(config: &Config, weights: &Weights) -> Result<bool> {
