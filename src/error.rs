@@ -8,7 +8,11 @@ use crate::tensor::Shape;
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a request was refused. Nothing has been changed or written when one is returned.
+/// Why a request was refused, or what ended it.
+///
+/// An operation that refuses its arguments has changed and written nothing. What is made of many, such as a model's answer
+/// or a run, has come as far as the one that failed: so it is when the caller stops it, when a device fails, and when a later
+/// branch of guidance is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
