@@ -1,12 +1,17 @@
 //! Every operation refuses what it cannot compute: with the exact error, and without touching its output.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use noisefork::cpu::{Compute, Cpu};
 use noisefork::error::{Error, Result};
 use noisefork::ops::*;
 use noisefork::pool::{Pool, PooledTensor};
 use noisefork::reference::Reference;
 use noisefork::rng::{Draw, NormalDraw};
-use noisefork::tensor::{Element, Shape, Shaped, Tensor};
+use noisefork::tensor::{DType, Element, Shape, Shaped, Tensor};
+use noisefork::trace::Sketch;
+use noisefork::unet::UNet;
 
 /// What stands in an output before an operation that must not write to it.
 const UNTOUCHED: f64 = 7.5;
@@ -446,6 +451,47 @@ where
 fn a_cpu_refuses_to_write_to_what_a_rehearsal_made() {
     refuses_rehearsed_outputs(&Cpu::new());
     refuses_rehearsed_outputs(&Cpu::bf16());
+}
+
+/// Of sizes past all counting, shapes and costs are the largest numbers.
+#[test]
+fn no_size_overflows() {
+    let sketch = Sketch(DType::F32);
+    let empty = |shape: &[usize]| sketch.empty(Shape::try_from_slice(shape).unwrap()).unwrap();
+    let (many, square, nine) = (empty(&[1 << 60, 64]), empty(&[64, 64]), empty(&[64, 3, 3, 64]));
+    let (image, scale) = (empty(&[1 << 58, 2, 2, 64]), empty(&[64]));
+    let activation = Activation::Identity;
+    let op: Linear<'_, Sketch> = Linear { x: &many, weight: &square, bias: None, residual: None, activation };
+    assert_eq!((op.flops(), op.bytes(&many)), (u64::MAX, u64::MAX));
+    let (bias, shift, residual) = (None, None, Some(&image));
+    let op: Conv2d<'_, Sketch> =
+        Conv2d { x: &image, weight: &nine, bias, shift, residual, activation, stride: 1, upsample: None };
+    assert_eq!((op.flops(), op.bytes(&image)), (u64::MAX, u64::MAX));
+    let op: GroupNorm<'_, Sketch> =
+        GroupNorm { x: &image, gamma: &scale, beta: &scale, groups: 8, eps: 1e-5, activation };
+    assert_eq!((op.flops(), op.bytes(&image)), (u64::MAX, u64::MAX));
+    let op: LayerNorm<'_, Sketch> = LayerNorm { x: &many, gamma: &scale, beta: &scale, eps: 1e-5 };
+    assert_eq!((op.flops(), op.bytes(&many)), (u64::MAX, u64::MAX));
+    let [q, k, v] = [0, 1, 2].map(|_| Columns { tensor: &image, first: 0 });
+    let op: Attention<'_, Sketch> = Attention { q, k, v, channels: 64, heads: 2 };
+    assert_eq!((op.flops(), op.bytes(&image)), (u64::MAX, u64::MAX));
+    let (combine, blend): (Combine<'_, Sketch>, Blend<'_, Sketch>) =
+        (Combine { terms: &[(1.0, &many), (1.0, &many)] }, Blend { a: &image, b: &image, mask: &image });
+    assert_eq!((combine.flops(), blend.flops()), (u64::MAX, u64::MAX));
+    assert_eq!((combine.bytes(&many), blend.bytes(&image)), (u64::MAX, u64::MAX));
+
+    let wide = empty(&[1, usize::MAX]);
+    assert_eq!(Concat::<Sketch> { a: &wide, b: &wide }.check(), Ok([1, usize::MAX].into()));
+    let enter: Enter<'_, Sketch> = Enter { parts: &[(1.0, &image)], copies: 1 << 20 };
+    assert_eq!(enter.check(), Ok([usize::MAX, 2, 64, 2].into()));
+    assert_eq!(Shape::from([1 << 40, 1 << 40, 3]).rows(), usize::MAX);
+
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/unet_sd15");
+    let unet = Arc::new(UNet::load(Arc::new(Cpu::new()), folder).unwrap());
+    for batch in [1 << 36, 1 << 44, 1 << 60, usize::MAX] {
+        let plan = unet.plan(batch, [8, 8], 77).map(drop);
+        assert!(matches!(plan, Err(Error::Value { what: "memory", .. })), "{batch}: {plan:?}");
+    }
 }
 
 macro_rules! refusals {

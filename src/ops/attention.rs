@@ -1,4 +1,4 @@
-use super::Backend;
+use super::{Backend, product, sum};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
 
@@ -59,16 +59,16 @@ impl<B: Backend + ?Sized> Attention<'_, B> {
     /// Floating-point operations of the two products, a multiply-add counted as two.
     pub fn flops(&self) -> u64 {
         let (queries, keys) = (self.q.tensor.shape().rows(), self.k.tensor.shape());
-        4 * (queries * self.channels) as u64 * (keys.rows() / keys[0]) as u64
+        product([4, queries, self.channels, keys.rows() / keys[0]])
     }
 
     /// Bytes that it reads and writes, each once.
     pub fn bytes(&self, y: &B::Tensor) -> u64 {
         let columns = |columns: &Columns<'_, B>| {
             let tensor = columns.tensor;
-            (tensor.shape().rows() * self.channels) as u64 * tensor.dtype().bytes()
+            product([tensor.shape().rows(), self.channels]).saturating_mul(tensor.dtype().bytes())
         };
-        columns(&self.q) + columns(&self.k) + columns(&self.v) + y.bytes()
+        sum([columns(&self.q), columns(&self.k), columns(&self.v), y.bytes()])
     }
 }
 

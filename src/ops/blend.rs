@@ -1,4 +1,4 @@
-use super::{Backend, expect_rank, expect_shape};
+use super::{Backend, expect_rank, expect_shape, product, sum};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
 
@@ -41,11 +41,11 @@ impl<B: Backend + ?Sized> Blend<'_, B> {
 
     /// Floating-point operations.
     pub fn flops(&self) -> u64 {
-        4 * self.a.shape().elements() as u64
+        product([4, self.a.shape().elements()])
     }
 
     /// Bytes that it reads and writes, each once.
     pub fn bytes(&self, y: &B::Latent) -> u64 {
-        self.a.bytes() + self.b.bytes() + self.mask.bytes() + y.bytes()
+        sum([self.a.bytes(), self.b.bytes(), self.mask.bytes(), y.bytes()])
     }
 }

@@ -1,4 +1,4 @@
-use super::{Backend, expect_rank};
+use super::{Backend, expect_rank, sum};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
 
@@ -41,14 +41,14 @@ impl<B: Backend + ?Sized> Enter<'_, B> {
                 let expected = format!("[{n}, C, {h}, {w}]");
                 return Err(Error::Shape { op: OP, tensor: "parts", expected, got: part.shape() });
             }
-            channels += c;
+            channels = c.saturating_add(channels);
         }
-        Ok([self.copies * n, h, w, channels].into())
+        Ok([self.copies.saturating_mul(n), h, w, channels].into())
     }
 
     /// Bytes that it reads and writes, each once.
     pub fn bytes(&self, y: &B::Tensor) -> u64 {
-        self.parts.iter().map(|(_, part)| part.bytes()).sum::<u64>() + y.bytes()
+        sum(self.parts.iter().map(|(_, part)| part.bytes()).chain([y.bytes()]))
     }
 }
 
@@ -90,6 +90,6 @@ impl<B: Backend + ?Sized> Leave<'_, B> {
 
     /// Bytes that it reads and writes, each once.
     pub fn bytes(&self, y: &B::Latent) -> u64 {
-        self.x.bytes() / self.branches as u64 + y.bytes()
+        sum([self.x.bytes() / self.branches as u64, y.bytes()])
     }
 }

@@ -1,4 +1,4 @@
-use super::{Backend, expect_shape};
+use super::{Backend, expect_shape, product, sum};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
 
@@ -37,11 +37,11 @@ impl<B: Backend + ?Sized> Combine<'_, B> {
 
     /// Floating-point operations, a multiply-add counted as two.
     pub fn flops(&self) -> u64 {
-        self.terms.iter().map(|(_, term)| 2 * term.shape().elements() as u64).sum()
+        sum(self.terms.iter().map(|(_, term)| product([2, term.shape().elements()])))
     }
 
     /// Bytes that it reads and writes, each once.
     pub fn bytes(&self, y: &B::Latent) -> u64 {
-        self.terms.iter().map(|(_, term)| term.bytes()).sum::<u64>() + y.bytes()
+        sum(self.terms.iter().map(|(_, term)| term.bytes()).chain([y.bytes()]))
     }
 }

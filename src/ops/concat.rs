@@ -1,4 +1,4 @@
-use super::{Backend, expect_shape};
+use super::{Backend, expect_shape, sum};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
 
@@ -29,11 +29,11 @@ impl<B: Backend + ?Sized> Concat<'_, B> {
             return Err(Error::Shape { op: OP, tensor: "a", expected: "[.., A]".into(), got: a });
         }
         expect_shape(OP, "b", b, a.with_channels(b.channels()))?;
-        Ok(a.with_channels(a.channels() + b.channels()))
+        Ok(a.with_channels(a.channels().saturating_add(b.channels())))
     }
 
     /// Bytes that it reads and writes, each once.
     pub fn bytes(&self, y: &B::Tensor) -> u64 {
-        self.a.bytes() + self.b.bytes() + y.bytes()
+        sum([self.a.bytes(), self.b.bytes(), y.bytes()])
     }
 }

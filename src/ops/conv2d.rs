@@ -1,4 +1,4 @@
-use super::{Activation, Backend, expect_optional, expect_rank};
+use super::{Activation, Backend, expect_optional, expect_rank, product, sum};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
 
@@ -100,15 +100,17 @@ impl<B: Backend + ?Sized> Conv2d<'_, B> {
     pub fn flops(&self) -> u64 {
         let x = self.x.shape();
         let [height, width] = self.upsample.unwrap_or([x[1], x[2]]);
-        let pixels = x[0] * height.div_ceil(self.stride) * width.div_ceil(self.stride);
-        2 * pixels as u64 * self.weight.shape().elements() as u64
+        let [height, width] = [height, width].map(|extent| extent.div_ceil(self.stride));
+        product([2, x[0], height, width, self.weight.shape().elements()])
     }
 
     /// Bytes that it reads and writes, each once.
     pub fn bytes(&self, y: &B::Tensor) -> u64 {
         let (items, outputs) = (y.shape()[0], y.shape().channels());
-        let shift = |shift: &Shift<'_, B>| (items * outputs) as u64 * shift.table.dtype().bytes();
-        let addends = [self.bias, self.residual].into_iter().flatten().map(Shaped::bytes).sum::<u64>();
-        self.x.bytes() + self.weight.bytes() + addends + self.shift.as_ref().map_or(0, shift) + y.bytes()
+        let shift =
+            |shift: &Shift<'_, B>| product([items, outputs]).saturating_mul(shift.table.dtype().bytes());
+        let addends = [self.bias, self.residual].into_iter().flatten().map(Shaped::bytes);
+        let addends = addends.chain(self.shift.as_ref().map(shift));
+        sum([self.x.bytes(), self.weight.bytes(), y.bytes()].into_iter().chain(addends))
     }
 }

@@ -1,4 +1,4 @@
-use super::{Backend, expect_shape};
+use super::{Backend, expect_shape, product, sum};
 use crate::error::{Error, Result};
 use crate::rng::Draw;
 use crate::tensor::{Shape, Shaped};
@@ -44,11 +44,11 @@ impl<B: Backend + ?Sized> Inject<'_, B> {
 
     /// Floating-point operations of the sum, a multiply-add counted as two; making the noise is not counted.
     pub fn flops(&self, y: Shape) -> u64 {
-        2 * (self.terms.len() as u64 + 1) * y.elements() as u64
+        product([2, self.terms.len() + 1, y.elements()])
     }
 
     /// Bytes to read and write at least.
     pub fn bytes(&self, y: &B::Latent) -> u64 {
-        self.terms.iter().map(|(_, term)| term.bytes()).sum::<u64>() + y.bytes()
+        sum(self.terms.iter().map(|(_, term)| term.bytes()).chain([y.bytes()]))
     }
 }

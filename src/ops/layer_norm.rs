@@ -1,5 +1,5 @@
 use super::group_norm::expect_eps;
-use super::{Backend, expect_shape};
+use super::{Backend, expect_shape, product, sum};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
 
@@ -44,11 +44,11 @@ impl<B: Backend + ?Sized> LayerNorm<'_, B> {
 
     /// Floating-point operations: for each value two sums, a square, a difference and a multiply-add.
     pub fn flops(&self) -> u64 {
-        6 * self.x.shape().elements() as u64
+        product([6, self.x.shape().elements()])
     }
 
     /// Bytes that it reads and writes, each once.
     pub fn bytes(&self, y: &B::Tensor) -> u64 {
-        self.x.bytes() + self.gamma.bytes() + self.beta.bytes() + y.bytes()
+        sum([self.x.bytes(), self.gamma.bytes(), self.beta.bytes(), y.bytes()])
     }
 }

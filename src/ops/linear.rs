@@ -1,4 +1,4 @@
-use super::{Activation, Backend, expect_optional};
+use super::{Activation, Backend, expect_optional, product, sum};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
 
@@ -60,12 +60,12 @@ impl<B: Backend + ?Sized> Linear<'_, B> {
 
     /// Floating-point operations, a multiply-add counted as two.
     pub fn flops(&self) -> u64 {
-        2 * self.x.shape().rows() as u64 * self.weight.shape().elements() as u64
+        product([2, self.x.shape().rows(), self.weight.shape().elements()])
     }
 
     /// Bytes that it reads and writes, each once.
     pub fn bytes(&self, y: &B::Tensor) -> u64 {
-        let addends = [self.bias, self.residual].into_iter().flatten().map(Shaped::bytes).sum::<u64>();
-        self.x.bytes() + self.weight.bytes() + addends + y.bytes()
+        let addends = [self.bias, self.residual].into_iter().flatten().map(Shaped::bytes);
+        sum([self.x.bytes(), self.weight.bytes(), y.bytes()].into_iter().chain(addends))
     }
 }

@@ -190,6 +190,15 @@ pub trait Backend: Send + Sync {
     fn blend(&self, op: &Blend<'_, Self>, y: &mut Self::Latent) -> Result<()>;
 }
 
+/// What an operation costs is at most `u64::MAX`, as a shape's elements are at most `usize::MAX`.
+fn product<const N: usize>(factors: [usize; N]) -> u64 {
+    factors.into_iter().fold(1, |product, factor| product.saturating_mul(factor as u64))
+}
+
+fn sum(terms: impl IntoIterator<Item = u64>) -> u64 {
+    terms.into_iter().fold(0, u64::saturating_add)
+}
+
 /// Refuses `tensor` unless it has just the shape `expected`.
 pub(crate) fn expect_shape(
     op: &'static str,

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::{Backend, expect_rank};
+use super::{Backend, expect_rank, product, sum};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Shaped};
 
@@ -49,6 +49,7 @@ impl<B: Backend + ?Sized> Rows<'_, B> {
 
     /// Bytes that it reads and writes, each once.
     pub fn bytes(&self, y: &B::Tensor) -> u64 {
-        (self.rows.len() * self.table.shape().channels()) as u64 * self.table.dtype().bytes() + y.bytes()
+        let values = product([self.rows.len(), self.table.shape().channels()]);
+        sum([values.saturating_mul(self.table.dtype().bytes()), y.bytes()])
     }
 }

@@ -23,7 +23,7 @@ impl Shape {
 
     /// The number of elements: the product of the extents, 1 for a scalar, `usize::MAX` if it is larger than that.
     pub fn elements(&self) -> usize {
-        self.iter().fold(1, |product: usize, &extent| product.saturating_mul(extent))
+        product(self)
     }
 
     /// The last extent: channels in `[N, H, W, C]`. 1 for a scalar.
@@ -31,9 +31,9 @@ impl Shape {
         self.last().copied().unwrap_or(1)
     }
 
-    /// The number of rows of [`Shape::channels`] elements each.
+    /// The number of rows of [`Shape::channels`] elements each, `usize::MAX` if it is larger than that.
     pub fn rows(&self) -> usize {
-        self.split_last().map_or(1, |(_, outer)| outer.iter().product())
+        self.split_last().map_or(1, |(_, outer)| product(outer))
     }
 
     /// The same shape with its first extent (the batch) replaced; a scalar has none.
@@ -51,6 +51,10 @@ impl Shape {
         }
         self
     }
+}
+
+fn product(extents: &[usize]) -> usize {
+    extents.iter().fold(1, |product, &extent| product.saturating_mul(extent))
 }
 
 impl<const RANK: usize> From<[usize; RANK]> for Shape {
@@ -87,8 +91,8 @@ pub trait Shaped {
     fn shape(&self) -> Shape;
     /// The type of its elements.
     fn dtype(&self) -> DType;
-    /// Bytes of all its elements.
+    /// Bytes of all its elements, `u64::MAX` if they are more than that.
     fn bytes(&self) -> u64 {
-        self.shape().elements() as u64 * self.dtype().bytes()
+        (self.shape().elements() as u64).saturating_mul(self.dtype().bytes())
     }
 }

@@ -189,11 +189,11 @@ impl Operation {
                 [x[0], h, w, outputs].into()
             }
             Operation::Attention { channels, .. } => x.with_channels(channels),
-            Operation::Concat { b, .. } => x.with_channels(x.channels() + b),
+            Operation::Concat { b, .. } => x.with_channels(x.channels().saturating_add(b)),
             Operation::Rows { items, .. } => x.with_batch(items),
             Operation::Enter { ref parts, copies } => {
-                let channels = parts.iter().map(|part| part[1]).sum();
-                [copies * x[0], x[2], x[3], channels].into()
+                let channels = parts.iter().fold(0_usize, |channels, part| channels.saturating_add(part[1]));
+                [copies.saturating_mul(x[0]), x[2], x[3], channels].into()
             }
             Operation::Leave { branches, .. } => [x[0] / branches, x[3], x[1], x[2]].into(),
             _ => x,
