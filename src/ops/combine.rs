@@ -9,7 +9,7 @@ const OP: &str = "combine";
 ///
 /// | tensor | shape |
 /// |---|---|
-/// | each of `terms`, `y` | `[N, C, H, W]` f32 |
+/// | each of `terms`, `y` | any, but one for all; f32 |
 pub struct Combine<'a, B: Backend + ?Sized> {
     /// Coefficients and latents; at least one. Summed in this order.
     pub terms: &'a [(f32, &'a B::Latent)],

@@ -9,7 +9,7 @@ const OP: &str = "inject";
 ///
 /// | tensor | shape |
 /// |---|---|
-/// | each of `terms`, `y` | `[N, C, H, W]` f32 |
+/// | each of `terms`, `y` | any, but one for all; f32 |
 /// | `z` | as `y`: what each [`Draw`] makes of equal parts, one after the other |
 pub struct Inject<'a, B: Backend + ?Sized> {
     /// Coefficients and latents, summed in this order; there may be none.

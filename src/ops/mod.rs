@@ -83,7 +83,7 @@ pub trait Backend: Send + Sync {
     fn pack(&self, weight: Tensor) -> Result<Self::Weight>;
 
     /// A twin for rehearsals: it checks its operations and runs none, and counts its tensors, which have no contents and are
-    /// of no use to any other backend.
+    /// of no use to any other backend. Its latents, which are few, may be like any others, and are not counted.
     fn rehearsal(&self) -> Self
     where
         Self: Sized;
