@@ -20,8 +20,8 @@ impl Memory for HostMemory {
     type Block = Box<[Line]>;
 
     fn allocate(&self, bytes: usize) -> Result<Box<[Line]>> {
-        let mut block =
-            bytemuck::try_zeroed_slice_box(bytes / CACHE_LINE).map_err(|()| too_little_memory(bytes))?;
+        let mut block = bytemuck::try_zeroed_slice_box(bytes.div_ceil(CACHE_LINE))
+            .map_err(|()| too_little_memory(bytes))?;
         want_large_pages(&mut block);
         Ok(block)
     }
@@ -87,6 +87,13 @@ impl<E: Element> Shaped for PooledTensor<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_has_all_bytes_that_were_asked_for() {
+        for (bytes, lines) in [(0, 0), (1, 1), (64, 1), (65, 2), (100, 2)] {
+            assert_eq!(HostMemory.allocate(bytes).unwrap().len(), lines);
+        }
+    }
 
     #[test]
     fn elements_lie_at_the_start_of_a_line() {
