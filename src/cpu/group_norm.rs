@@ -1,7 +1,7 @@
 //! Two passes, each over blocks of pixels in parallel: the first sums every channel's deviations from the block's first
-//! pixel, strip by strip of channels in registers, which for channels last needs no gathering; the second applies one
-//! multiply-add per channel and the activation. Between them the groups' sums over the blocks, in f64, are added
-//! up in their order, so the statistics have the same bits at any number of threads.
+//! pixel, strip by strip of channels in registers, which for channels last needs no gathering; the second takes off each
+//! channel's centre, multiplies, adds (three operations, never fused) and activates. Between them the groups' sums over the
+//! blocks, in f64, are added up in their order, so the statistics have the same bits at any number of threads.
 //!
 //! The floor is to read `x` twice and to write `y`: without an activation, a core of an Emerald Rapids takes 11.7 cycles for
 //! sixteen values of bf16 in its second pass, whose arithmetic is 4 cycles, and waits for the third cache the rest of the
