@@ -1,7 +1,7 @@
 //! Entering is shared by rows of pixels, leaving by planes of one channel.
 
 use super::threads::for_each_block;
-use super::{Compute, Cpu};
+use super::{Compute, Cpu, four};
 use crate::ops::{Enter, Leave};
 use crate::pool::PooledTensor;
 use crate::tensor::{Shaped, Tensor};
@@ -38,9 +38,4 @@ pub(super) fn leave<E: Compute>(op: &Leave<'_, Cpu<E>>, y: &mut Tensor) {
             *y = pixel[c].widen();
         }
     });
-}
-
-fn four(t: &impl Shaped) -> [usize; 4] {
-    let shape = t.shape();
-    [shape[0], shape[1], shape[2], shape[3]]
 }

@@ -3,7 +3,7 @@
 
 use super::epilogue::{Addend, Epilogue};
 use super::product::{self, Places, Rows};
-use super::{Compute, Cpu, winograd};
+use super::{Compute, Cpu, four, winograd};
 use crate::error::Result;
 use crate::ops::Conv2d;
 use crate::pool::{HostMemory, Pool, PooledTensor};
@@ -162,9 +162,4 @@ impl<E: Compute> Places<E> for Pixels<'_, E> {
     fn all(&self) -> Option<&[E]> {
         None
     }
-}
-
-fn four(t: &impl Shaped) -> [usize; 4] {
-    let shape = t.shape();
-    [shape[0], shape[1], shape[2], shape[3]]
 }

@@ -137,6 +137,12 @@ fn expect_memory(op: &'static str, y: &impl Written) -> Result<()> {
     Err(Error::Value { op, what: "y", expected, got: format!("memory for {held}") })
 }
 
+/// The extents of a tensor that is known to have four dimensions.
+fn four(t: &impl Shaped) -> [usize; 4] {
+    let shape = t.shape();
+    [shape[0], shape[1], shape[2], shape[3]]
+}
+
 impl<E: Compute> Default for Cpu<E> {
     fn default() -> Self {
         Cpu { pool: Pool::default(), isa: Isa::best(), flops: Arc::default(), elements: PhantomData }
