@@ -74,7 +74,7 @@ impl<E: Compute> Cpu<E> {
     /// The CPU, with another instruction set than the best it has.
     ///
     /// # Errors
-    /// [`Error::Value`](crate::error::Error::Value) if this machine does not have it.
+    /// [`Error::Value`] if this machine does not have it.
     pub fn with_isa(isa: Isa) -> Result<Self> {
         Ok(Cpu { isa: isa.available()?, ..Cpu::default() })
     }
