@@ -154,6 +154,25 @@ fn files_are_made_again_from_their_records() {
     assert!(text(&refused.stderr).contains("item must be within 2..4, the items of the file, got 1"));
 }
 
+/// Nothing takes the place of what is no file.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_written_to() {
+    let folder = TempDir::new().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read(pipe).unwrap()
+    });
+    let run = ["variations", "--batch", "1", "--steps", "2", "--out", "pipe"];
+    let output = noisefork(folder.path(), &run);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(!fs::metadata(&pipe).unwrap().is_file());
+    assert_eq!(record(&reader.join().unwrap()).shape[0], 1);
+    assert_eq!(files(folder.path()), ["pipe"]);
+}
+
 /// Which instructions multiplied is a part of what bits come out, so a file names them, and is made again by them.
 #[test]
 fn files_are_made_again_by_the_instructions_that_made_them() {

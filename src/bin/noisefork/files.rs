@@ -96,10 +96,11 @@ pub fn read_record(path: &Path) -> Result<Record> {
     Record::from_json(record.ok_or_else(|| refuse("none".into()))?)
 }
 
-/// A file that appears under its name when it is complete.
+/// A file that appears under its name when it is complete. What is there already and is no file, such as a pipe or
+/// `/dev/null`, is written to.
 pub struct Output {
     path: PathBuf,
-    draft: NamedTempFile,
+    draft: Option<NamedTempFile>,
 }
 
 impl Output {
@@ -109,8 +110,9 @@ impl Output {
         if path.is_dir() {
             return Err(unwritable(path, "a folder"));
         }
-        let draft = draft_builder().tempfile_in(folder).map_err(|error| unwritable(path, error))?;
-        Ok(Output { path: path.to_owned(), draft })
+        let is_other = path.metadata().is_ok_and(|there| !there.is_file());
+        let draft = (!is_other).then(|| draft_builder().tempfile_in(folder)).transpose();
+        Ok(Output { path: path.to_owned(), draft: draft.map_err(|error| unwritable(path, error))? })
     }
 
     /// Prepares to write `path`, if there is one.
@@ -147,9 +149,12 @@ impl Output {
 
     fn write(self, bytes: &[u8]) -> Result<()> {
         let Output { path, draft } = self;
-        std::fs::write(draft.path(), bytes).map_err(|error| unwritable(&path, error))?;
-        draft.persist(&path).map_err(|error| unwritable(&path, error.error))?;
-        Ok(())
+        let to = draft.as_ref().map_or(path.as_path(), NamedTempFile::path);
+        std::fs::write(to, bytes).map_err(|error| unwritable(&path, error))?;
+        match draft {
+            Some(draft) => draft.persist(&path).map(drop).map_err(|error| unwritable(&path, error.error)),
+            None => Ok(()),
+        }
     }
 }
 
