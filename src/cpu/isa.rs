@@ -75,6 +75,14 @@ impl Isa {
         }
     }
 
+    /// The one by which f32 is computed: what some have for bf16 leaves its bits as they are.
+    pub fn in_f32(self) -> Self {
+        match self {
+            Isa::Avx512Bf16 | Isa::Amx => Isa::Avx512,
+            isa => isa,
+        }
+    }
+
     /// This one, if the machine has it.
     pub(super) fn available(self) -> Result<Self> {
         if self.is_available() {

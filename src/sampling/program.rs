@@ -253,11 +253,10 @@ impl Program {
         for instruction in self.steps.iter().flat_map(|step| &step.instructions) {
             match instruction {
                 Instruction::Denoise { x, out, negative, .. } => {
-                    let is_noisy = noisy[x.0];
-                    [Some(out), negative.as_ref()]
-                        .into_iter()
-                        .flatten()
-                        .for_each(|to| noisy[to.0] = is_noisy);
+                    noisy[out.0] = noisy[x.0];
+                    if let Some(negative) = negative {
+                        noisy[negative.0] = noisy[x.0];
+                    }
                 }
                 Instruction::Noise { out, .. } => noisy[out.0] = true,
                 Instruction::Combine { terms, out } => {

@@ -336,8 +336,8 @@ driver! {
         outside: c_uint,
     ) |state, map, element, rank, address, extents, strides, lengths, steps, interleave, swizzle, _, outside| {
         const HALVES: [c_uint; 2] = [6, 9];
-        state.current()?;
         const SWIZZLES: [c_uint; 2] = [0, 3];
+        state.current()?;
         let rank = rank as usize;
         if !HALVES.contains(&element) || !SWIZZLES.contains(&swizzle) || interleave + outside > 0 {
             return Err(INVALID_VALUE);

@@ -63,12 +63,7 @@ impl Device {
 
     /// With the instruction set that `cpu` stands for in f32, since that is a part of what bits come out.
     pub fn with_isa(self) -> Self {
-        let isa = match Isa::best() {
-            // They differ from it in bf16 alone.
-            Isa::Avx512Bf16 | Isa::Amx => Isa::Avx512,
-            isa => isa,
-        };
-        if self == Self::CPU { Device::Cpu(Some(isa)) } else { self }
+        if self == Self::CPU { Device::Cpu(Some(Isa::best().in_f32())) } else { self }
     }
 
     /// Makes the device ready; `Auto` becomes what it stands for: the CPU.

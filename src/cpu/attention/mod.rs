@@ -71,15 +71,14 @@ struct Routine<E: Compute> {
 
 impl<E: Compute> Routine<E> {
     fn new(isa: Isa) -> Self {
+        let isa = if E::DTYPE == DType::BF16 { isa } else { isa.in_f32() };
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Amx if E::DTYPE == DType::BF16 => {
-                Routine { packed_len: amx::packed_len, attend: attend_by_tiles }
-            }
+            Isa::Amx => Routine { packed_len: amx::packed_len, attend: attend_by_tiles },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Bf16 if E::DTYPE == DType::BF16 => Self::of::<x86::Avx512Bf16, 4, 64>(),
+            Isa::Avx512Bf16 => Self::of::<x86::Avx512Bf16, 4, 64>(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => Self::of::<x86::Avx512, 4, 64>(),
+            Isa::Avx512 => Self::of::<x86::Avx512, 4, 64>(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Self::of::<x86::Avx2, 2, 16>(),
             #[cfg(target_arch = "aarch64")]

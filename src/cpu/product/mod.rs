@@ -42,14 +42,14 @@ use crate::pool::{HostMemory, Pool, PooledTensor};
 use crate::simd::{Ahead, vectorised};
 
 pub(super) fn kernel_f32(isa: Isa) -> Kernel<f32> {
-    match isa {
+    match isa.in_f32() {
         Isa::Portable => Kernel::of::<portable::Portable>(),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon => Kernel::of::<neon::Neon>(),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Kernel::of::<x86::Avx2>(),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => Kernel::of::<x86::Avx512>(),
+        Isa::Avx512 => Kernel::of::<x86::Avx512>(),
         _ => unreachable!("a backend has only what its machine has"),
     }
 }
