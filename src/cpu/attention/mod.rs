@@ -23,9 +23,7 @@ use super::{Compute, Cpu, Isa};
 use crate::error::Result;
 use crate::ops::Attention;
 use crate::pool::{HostMemory, Pool, PooledTensor};
-#[cfg(target_arch = "x86_64")]
-use crate::tensor::DType;
-use crate::tensor::Shaped;
+use crate::tensor::{DType, Shaped};
 use chunk::Chunk;
 use kernel::Kernel;
 use pack::{Head, pack, packed_len, packed_tiles};
